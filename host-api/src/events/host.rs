@@ -1,0 +1,54 @@
+//! What the guest sees of `events`: every call is taken or denied at once; none traps.
+
+use super::EventsContext;
+use super::bindings::events::{Host, Level as GuestLevel};
+use super::{EventKind, Level};
+use crate::bindings::types::Denied as GuestDenied;
+use crate::{BudgetName, Denied, View};
+
+type Answer = wasmtime::Result<Result<(), GuestDenied>>;
+
+impl View<'_, EventsContext> {
+    fn send(&mut self, function: &'static str, bytes: usize, kind: EventKind) -> Answer {
+        let (context, _, gate) = self.parts()?;
+        let sent = || -> Result<(), Denied> {
+            let call = gate.enter("events", function)?;
+            call.charge(BudgetName::Events, 1)?;
+            call.charge(BudgetName::EventBytes, bytes as u64)?;
+            context.send(gate.scope().execution, kind);
+            call.moves(bytes).end();
+            Ok(())
+        };
+        Ok(sent().map_err(Into::into))
+    }
+}
+
+impl Host for View<'_, EventsContext> {
+    /// The guest sees `exhausted` once `events` or `event_bytes` ran out.
+    fn emit(&mut self, kind: String, payload: String) -> Answer {
+        self.send("emit", kind.len() + payload.len(), EventKind::Event { kind, payload })
+    }
+
+    /// The guest sees `exhausted` once `events` or `event_bytes` ran out.
+    fn progress(&mut self, done: u64, total: Option<u64>, message: String) -> Answer {
+        self.send("progress", message.len(), EventKind::Progress { done, total, message })
+    }
+
+    /// The guest sees `exhausted` once `log_bytes` ran out.
+    fn log(&mut self, level: GuestLevel, message: String) -> Answer {
+        let (_, _, gate) = self.parts()?;
+        let level = match level {
+            GuestLevel::Debug => Level::Debug,
+            GuestLevel::Info => Level::Info,
+            GuestLevel::Warn => Level::Warn,
+            GuestLevel::Error => Level::Error,
+        };
+        let logged = || -> Result<(), Denied> {
+            let call = gate.enter("events", "log")?;
+            gate.log(level, &message)?;
+            call.moves(message.len()).end();
+            Ok(())
+        };
+        Ok(logged().map_err(Into::into))
+    }
+}

@@ -1,0 +1,212 @@
+//! The gate: the one way from a guest's call to a backend.
+//!
+//! Every host function of every capability enters here. The gate asks whether the call is granted and
+//! within budget, races it with deadline and cancellation, bills the host's work, and shows the call to
+//! the trace and the journal. Rooms convert and call; they hold no policy.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::journal::{Journal, JournalEntry};
+use crate::{BudgetName, Denied, Exhausted, Level, Meter, Scope};
+
+/// Fuel for the host's own work in any call, in units of about a nanosecond.
+pub(crate) const FUEL_PER_CALL: u64 = 500;
+
+/// Sees host calls begin and end. The trace capability is one: that is how a call to a language model
+/// shows as a child of the guest's current trace call without either room knowing of the other.
+pub trait CallObserver: Send + Sync {
+    /// A call begins. `None` if it is not kept.
+    fn started(&self, operation: &str, inputs: Value) -> Option<ObservedCall>;
+    /// It ended.
+    fn ended(&self, call: ObservedCall, result: Result<Value, String>);
+}
+
+/// A call that an observer keeps: the observer's own number for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObservedCall(pub Uuid);
+
+/// Takes the log lines of an execution.
+pub trait LogSink: Send + Sync {
+    /// One line, already within budget. It never blocks.
+    fn log(&self, execution: Uuid, level: Level, message: &str);
+}
+
+/// What stands between one execution's guest and everything else. Shared by its capabilities.
+pub struct Gate {
+    scope: Arc<Scope>,
+    meter: Arc<Meter>,
+    observer: Option<Arc<dyn CallObserver>>,
+    log: Option<Arc<dyn LogSink>>,
+    journal: Option<Journal>,
+}
+
+impl Gate {
+    /// A gate with nothing behind it yet.
+    pub fn new(scope: Arc<Scope>, meter: Arc<Meter>) -> Self {
+        Gate { scope, meter, observer: None, log: None, journal: None }
+    }
+
+    /// Keeps a journal of the calls of this execution.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Shows all later calls to this observer. Capabilities do it as they open.
+    pub fn observe(&mut self, observer: Arc<dyn CallObserver>) {
+        self.observer = Some(observer);
+    }
+
+    /// Sends the log, and what a guest writes to stderr, to this sink.
+    pub fn log_to(&mut self, log: Arc<dyn LogSink>) {
+        self.log = Some(log);
+    }
+
+    /// Whose execution this is.
+    pub fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+
+    /// What it used and may use.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// The journal, if one is kept.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
+    }
+
+    /// Logs a line, within `log_bytes`.
+    ///
+    /// # Errors
+    /// The budget ran out.
+    pub fn log(&self, level: Level, message: &str) -> Result<(), Exhausted> {
+        self.meter.charge(BudgetName::LogBytes, message.len() as u64 + 1)?;
+        if let Some(log) = &self.log {
+            log.log(self.scope.execution, level, message);
+        }
+        Ok(())
+    }
+
+    /// Waits for work, but not beyond the deadline or a cancellation.
+    ///
+    /// # Errors
+    /// The work's own error, or the denial that says why it was given up.
+    pub async fn race<T, E: From<Denied>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.scope.cancellation.cancelled() => Err(Denied::Cancelled.into()),
+            () = tokio::time::sleep_until(self.scope.deadline.into()) => Err(Denied::TimedOut.into()),
+        }
+    }
+
+    /// Enters a host call.
+    ///
+    /// # Errors
+    /// The function is not granted.
+    pub fn enter(self: &Arc<Self>, capability: &'static str, function: &'static str) -> Result<HostCall, Denied> {
+        let call = HostCall { gate: Arc::clone(self), capability, function, entered: Instant::now(), observed: None };
+        if self.scope.grants.allows_call(capability, function) {
+            tracing::trace!(capability, function, execution = %self.scope.execution, "host call");
+            Ok(call)
+        } else {
+            let denied = Denied::NotGranted(format!("{capability}.{function}"));
+            call.write_journal(Err(denied.to_string()));
+            Err(denied)
+        }
+    }
+}
+
+/// One call of the guest to the host, under way.
+pub struct HostCall {
+    gate: Arc<Gate>,
+    capability: &'static str,
+    function: &'static str,
+    entered: Instant,
+    observed: Option<ObservedCall>,
+}
+
+impl HostCall {
+    /// Takes from a budget, or denies the call.
+    ///
+    /// # Errors
+    /// The budget ran out.
+    pub fn charge(&self, name: BudgetName, amount: u64) -> Result<(), Denied> {
+        Ok(self.gate.meter.charge(name, amount)?)
+    }
+
+    /// Bills bytes that the host copies, hashes or parses for this call: a unit of fuel each.
+    pub fn moves(&self, bytes: usize) -> &Self {
+        self.gate.meter.owe_fuel(bytes as u64);
+        self
+    }
+
+    /// The gate that this call went through.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Shows the call to the trace: its inputs now, its result at [`HostCall::end_with`].
+    pub fn observe(&mut self, inputs: impl FnOnce() -> Value) {
+        if let Some(observer) = &self.gate.observer {
+            let operation = format!("{}.{}", self.capability, self.function);
+            self.observed = observer.started(&operation, inputs());
+        }
+    }
+
+    /// Waits for the backend, as [`Gate::race`].
+    ///
+    /// # Errors
+    /// The backend's own error, or the denial that says why it was given up.
+    pub async fn race<T, E: From<Denied>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        self.gate.race(work).await
+    }
+
+    /// Ends a call that has nothing to show but that it was made.
+    pub fn end(&self) {
+        self.write_journal(Ok(Value::Null));
+    }
+
+    /// Ends the call: its result goes to the trace, if it was observed, and to the journal, if one is
+    /// kept. `view` makes the JSON of a good result; it runs only where somebody looks.
+    pub fn end_with<T, E: std::fmt::Display>(mut self, result: &Result<T, E>, view: impl FnOnce(&T) -> Value) {
+        let observed = self.observed.take();
+        if observed.is_none() && self.gate.journal.is_none() {
+            return;
+        }
+        let shown = result.as_ref().map(view).map_err(ToString::to_string);
+        self.write_journal(shown.clone());
+        if let (Some(observer), Some(call)) = (&self.gate.observer, observed) {
+            observer.ended(call, shown);
+        }
+    }
+
+    fn write_journal(&self, result: Result<Value, String>) {
+        if let Some(journal) = &self.gate.journal {
+            journal.push(JournalEntry {
+                sequence: 0,
+                capability: self.capability,
+                function: self.function,
+                elapsed_us: u64::try_from(self.entered.elapsed().as_micros()).unwrap_or(u64::MAX),
+                result,
+            });
+        }
+    }
+}
+
+impl Drop for HostCall {
+    /// A call that was given up on the way still ends in the trace.
+    fn drop(&mut self) {
+        if let (Some(observer), Some(call)) = (&self.gate.observer, self.observed.take()) {
+            observer.ended(call, Err(Denied::Cancelled.to_string()));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The ordered host calls of an execution with their results.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// One host call, as the guest saw it.
+#[derive(Clone, Debug, Serialize)]
+pub struct JournalEntry {
+    /// Its place in the order of ends, from 0.
+    pub sequence: u64,
+    /// The capability.
+    pub capability: &'static str,
+    /// The function of the capability.
+    pub function: &'static str,
+    /// From entry to end, in microseconds.
+    pub elapsed_us: u64,
+    /// What the guest got.
+    pub result: Result<Value, String>,
+}
+
+/// Keeps the journal of one execution, up to a number of entries; what comes after is counted.
+#[derive(Debug)]
+pub struct Journal {
+    entries_max: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: Vec<JournalEntry>,
+    sequence: u64,
+}
+
+impl Journal {
+    /// An empty journal.
+    pub fn new(entries_max: usize) -> Self {
+        Journal { entries_max, kept: Mutex::default() }
+    }
+
+    pub(crate) fn push(&self, mut entry: JournalEntry) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        entry.sequence = kept.sequence;
+        kept.sequence += 1;
+        if kept.entries.len() < self.entries_max {
+            kept.entries.push(entry);
+        }
+    }
+
+    /// The entries so far, and how many more there were.
+    pub fn entries(&self) -> (Vec<JournalEntry>, u64) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.entries.clone(), kept.sequence - kept.entries.len() as u64)
+    }
+}

@@ -1,0 +1,322 @@
+//! What a backend for language models implements, in plain types that mirror the guest's contract.
+
+mod size;
+mod view;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::Scope;
+
+/// Makes the router of one execution.
+pub trait LlmBackend: Send + Sync + 'static {
+    /// Opens the router of one execution. The scope is where the router takes its user from.
+    ///
+    /// # Errors
+    /// The user's context names no provider that can be used, or it cannot be read now.
+    fn open(&self, scope: &Arc<Scope>) -> Result<Arc<dyn Router>, LlmError>;
+}
+
+/// The router of one execution: it picks the provider, asks it, and falls back to the next. Dropping
+/// a future or a stream cancels the request.
+pub trait Router: Send + Sync + 'static {
+    /// Asks, and gives the whole answer. An answer to a request with a response schema matches it.
+    fn complete(self: Arc<Self>, request: Request) -> BoxFuture<'static, Result<Response, LlmError>>;
+
+    /// Asks, and gives the answer as it is written. The stream ends after [`Delta::Done`] or an error.
+    fn stream(self: Arc<Self>, request: Request) -> BoxStream<'static, Result<Delta, LlmError>>;
+
+    /// One vector for each input, in order.
+    fn embed(
+        self: Arc<Self>,
+        model: Option<String>,
+        inputs: Vec<String>,
+    ) -> BoxFuture<'static, Result<Vec<Vec<f32>>, LlmError>>;
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Instructions that stand above the conversation.
+    System,
+    /// The one who asks.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool.
+    Tool,
+}
+
+/// What matters more, where the guest does not name a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// A quick and cheap answer.
+    Fast,
+    /// Between the two.
+    Balanced,
+    /// The best answer.
+    Quality,
+}
+
+/// Why the model stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// It was done, or wrote a stop sequence.
+    Stop,
+    /// `max_tokens` was reached.
+    Length,
+    /// It asks for tools to be called.
+    ToolCalls,
+    /// The provider cut the answer.
+    ContentFilter,
+    /// Something else.
+    Other,
+}
+
+/// Bytes with their media type. In JSON the bytes are hexadecimal.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// `image/png`, `application/pdf`.
+    pub media_type: String,
+    /// The bytes.
+    #[serde(with = "view::hex")]
+    pub data: Vec<u8>,
+}
+
+/// A tool that the model may ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Unique in the request.
+    pub name: String,
+    /// For the model.
+    pub description: String,
+    /// JSON schema of the arguments, as text.
+    pub parameters_schema: String,
+}
+
+/// The model asks for a tool to be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// What the result refers to.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// JSON, as the model wrote it.
+    pub arguments: String,
+}
+
+/// What a tool gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolResult {
+    /// The [`ToolCall::id`] that this answers.
+    pub call_id: String,
+    /// The result, or what went wrong.
+    pub content: String,
+    /// The tool failed.
+    pub is_error: bool,
+}
+
+/// A part of a message. JSON: `{"text": "..."}`, `{"tool_call": {...}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// An image.
+    Image(Blob),
+    /// The address of an image, which the provider fetches.
+    ImageUrl(String),
+    /// A document.
+    Document(Blob),
+    /// The model asked for a tool.
+    ToolCall(ToolCall),
+    /// A tool's result.
+    ToolResult(ToolResult),
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, in order.
+    pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// A message of one text.
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Message { role, parts: vec![Part::Text(text.into())] }
+    }
+}
+
+/// What a guest asks of a model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Request {
+    /// The conversation so far.
+    pub messages: Vec<Message>,
+    /// The user's context maps a tier to a provider and a model.
+    pub tier: Option<Tier>,
+    /// A model by name; it goes before the tier.
+    pub model: Option<String>,
+    /// The longest answer, in tokens.
+    pub max_tokens: Option<u32>,
+    /// 0 for the likeliest answer, up to 2 for the most varied.
+    pub temperature: Option<f32>,
+    /// The answer ends before the first of these texts.
+    pub stop: Vec<String>,
+    /// What the model may ask for.
+    pub tools: Vec<Tool>,
+    /// JSON schema that the answer must match, as text.
+    pub response_schema: Option<String>,
+}
+
+impl Request {
+    /// Refuses what no provider can answer, so that every backend refuses the same.
+    ///
+    /// # Errors
+    /// [`LlmError::Invalid`], saying which field is wrong and why.
+    pub fn check(&self) -> Result<(), LlmError> {
+        let invalid = |what: &str| Err(LlmError::Invalid(what.to_owned()));
+        if self.messages.is_empty() {
+            return invalid("`messages` is empty; a request needs at least one");
+        }
+        if self.max_tokens == Some(0) {
+            return invalid("`max_tokens` is 0; leave it out for the provider's own limit");
+        }
+        if self.temperature.is_some_and(|degrees| !(0.0..=2.0).contains(&degrees)) {
+            return invalid("`temperature` must be between 0 and 2");
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return invalid("`stop` holds an empty text");
+        }
+        let mut names = HashSet::new();
+        for tool in &self.tools {
+            if tool.name.is_empty() || !names.insert(&tool.name) {
+                return invalid("`tools` must have names, each its own");
+            }
+            if serde_json::from_str::<Map<String, Value>>(&tool.parameters_schema).is_err() {
+                return invalid("`parameters_schema` of a tool must be a JSON object");
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of the last message of the user; empty if there is none.
+    pub fn last_user_text(&self) -> String {
+        self.messages.iter().rfind(|message| message.role == Role::User).map_or_else(String::new, Message::joined)
+    }
+}
+
+impl Message {
+    /// Its texts, joined by line ends.
+    pub(super) fn joined(&self) -> String {
+        let texts: Vec<&str> = self.parts.iter().filter_map(Part::as_text).collect();
+        texts.join("\n")
+    }
+}
+
+impl Part {
+    /// The text, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Part::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// What an answer used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the request.
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// In millionths of a US dollar; `None` where the price is not known.
+    pub cost_microusd: Option<u64>,
+}
+
+/// One try at one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The provider.
+    pub provider: String,
+    /// Its model.
+    pub model: String,
+    /// Until the answer or the failure, in milliseconds.
+    pub latency_ms: u64,
+    /// Why it failed; `None` if it answered. For the user: no key, no address.
+    pub failure: Option<String>,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// What the model said, in order.
+    pub parts: Vec<Part>,
+    /// Why it stopped.
+    pub finish_reason: FinishReason,
+    /// Who answered.
+    pub provider: String,
+    /// Which model of it.
+    pub model: String,
+    /// What it used.
+    pub usage: Usage,
+    /// It came from a cache: nothing was asked and nothing is billed.
+    pub cached: bool,
+    /// Every try, the one that answered last.
+    pub attempts: Vec<Attempt>,
+}
+
+impl Response {
+    /// Its texts, one after the other.
+    pub fn text(&self) -> String {
+        self.parts.iter().filter_map(Part::as_text).collect()
+    }
+}
+
+/// A piece of an answer that is being written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delta {
+    /// The text goes on.
+    Text(String),
+    /// A tool is asked for.
+    ToolCall(ToolCall),
+    /// The end: the whole answer, texts included that came before.
+    Done(Response),
+}
+
+/// Why there is no answer. The messages are for the user: no key, no address, no other user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum LlmError {
+    /// The router cannot work now.
+    #[error("language models are unavailable: {0}")]
+    Unavailable(String),
+    /// The user's context has no provider for this request.
+    #[error("no provider: {0}")]
+    NoProvider(String),
+    /// No answer matched the response schema.
+    #[error("the answer does not match the response schema: {0}")]
+    SchemaMismatch(String),
+    /// The model or the provider refuses to answer this request.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Every provider of the fallback chain failed.
+    #[error("every provider failed: {}", view::attempts(.0))]
+    AllFailed(Vec<Attempt>),
+    /// The request makes no sense.
+    #[error("invalid request: {0}")]
+    Invalid(String),
+}

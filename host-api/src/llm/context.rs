@@ -1,0 +1,187 @@
+//! What one execution owns of `llm`: its router, and what it used.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde::Serialize;
+
+use super::{LlmError, Request, Response, Router};
+use crate::{BudgetName, CapabilityContext, Denied, Ending, Gate, HostCall, HostError, Meter};
+
+/// Output tokens that are reserved for a request that does not say how many it wants at most.
+const OUTPUT_TOKENS_RESERVED: u64 = 1_024;
+
+/// The router of one execution, and what went through it.
+pub struct LlmContext {
+    router: Arc<dyn Router>,
+    tally: Arc<Mutex<Tally>>,
+}
+
+/// What an execution used, for its record.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Tally {
+    requests: u64,
+    failed: u64,
+    cached: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    cost_microusd: u64,
+}
+
+/// Why a guest gets no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error(transparent)]
+    Llm(#[from] LlmError),
+}
+
+impl LlmContext {
+    pub(super) fn new(router: Arc<dyn Router>) -> Self {
+        LlmContext { router, tally: Arc::default() }
+    }
+
+    /// Passes the gate with a request: granted, sensible, within budget; from here on it is in the trace.
+    pub(super) fn ask(
+        &self,
+        gate: &Arc<Gate>,
+        function: &'static str,
+        mut request: Request,
+    ) -> Result<Asking, Failure> {
+        let mut call = gate.enter("llm", function)?;
+        request.check()?;
+        let bytes = request.bytes();
+        call.moves(usize::try_from(bytes).unwrap_or(usize::MAX));
+        call.charge(BudgetName::LlmRequests, 1)?;
+        call.charge(BudgetName::LlmRequestBytes, bytes)?;
+        let reservation = Reservation::for_request(gate.meter(), &mut request)?;
+        call.observe(|| request.trace_view());
+        Ok(Asking { call, reservation, router: Arc::clone(&self.router), tally: Arc::clone(&self.tally), request })
+    }
+
+    /// One vector an input.
+    pub(super) async fn embed(
+        &self,
+        gate: &Arc<Gate>,
+        model: Option<String>,
+        inputs: Vec<String>,
+    ) -> Result<Vec<Vec<f32>>, Failure> {
+        let mut call = gate.enter("llm", "embed")?;
+        let bytes: usize = inputs.iter().map(String::len).sum();
+        call.moves(bytes);
+        call.charge(BudgetName::LlmRequests, 1)?;
+        call.charge(BudgetName::LlmRequestBytes, bytes as u64)?;
+        call.charge(BudgetName::LlmTokens, (bytes as u64).div_ceil(4))?;
+        call.observe(|| serde_json::json!({ "model": model, "inputs": inputs.len(), "bytes": bytes }));
+        let answered = Arc::clone(&self.router).embed(model, inputs).map(|result| result.map_err(Failure::Llm));
+        let result = call.race(answered).await;
+        lock(&self.tally).count(result.is_ok());
+        call.end_with(&result, |vectors| serde_json::json!({ "vectors": vectors.len() }));
+        result
+    }
+}
+
+impl CapabilityContext for LlmContext {
+    fn finish<'a>(&'a mut self, _ending: &'a Ending) -> BoxFuture<'a, Result<(), HostError>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn usage(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(*lock(&self.tally)).ok()
+    }
+}
+
+impl Tally {
+    fn count(&mut self, answered: bool) {
+        self.requests += 1;
+        self.failed += u64::from(!answered);
+    }
+
+    fn add(&mut self, result: &Result<Response, Failure>) {
+        self.count(result.is_ok());
+        if let Ok(response) = result {
+            self.cached += u64::from(response.cached);
+            self.input_tokens += response.usage.input_tokens;
+            self.output_tokens += response.usage.output_tokens;
+            self.cost_microusd += response.usage.cost_microusd.unwrap_or(0);
+        }
+    }
+}
+
+fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request that passed the gate.
+pub(super) struct Asking {
+    pub(super) call: HostCall,
+    reservation: Reservation,
+    pub(super) router: Arc<dyn Router>,
+    tally: Arc<Mutex<Tally>>,
+    pub(super) request: Request,
+}
+
+impl Asking {
+    /// Waits for the whole answer.
+    pub(super) async fn answer(mut self) -> Result<Response, Failure> {
+        let request = std::mem::take(&mut self.request);
+        let answered = Arc::clone(&self.router).complete(request).map(|result| result.map_err(Failure::Llm));
+        let result = self.call.race(answered).await;
+        self.settle(result)
+    }
+
+    /// The end of a request: its budget is settled, its use counted, its call ended.
+    pub(super) fn settle(self, result: Result<Response, Failure>) -> Result<Response, Failure> {
+        if let Ok(response) = &result {
+            self.reservation.settle(response);
+        }
+        lock(&self.tally).add(&result);
+        self.call.end_with(&result, Response::trace_view);
+        result
+    }
+}
+
+/// Tokens that were taken before a request and are settled after it, so that requests under way at
+/// once cannot spend the same ones. Dropped without an answer, it gives them all back.
+struct Reservation {
+    meter: Arc<Meter>,
+    tokens: u64,
+}
+
+impl Reservation {
+    /// Takes what the input will cost, by a conservative estimate, and the longest answer. Where less is
+    /// left, the longest answer is what is left.
+    fn for_request(meter: &Arc<Meter>, request: &mut Request) -> Result<Self, Denied> {
+        let spent = meter.used(BudgetName::LlmCostMicrousd);
+        if spent >= meter.budget().limit(BudgetName::LlmCostMicrousd) {
+            return Err(meter.refuse(BudgetName::LlmCostMicrousd, spent).into());
+        }
+        let input = request.input_tokens_estimate();
+        let mut output = request.max_tokens.map_or(OUTPUT_TOKENS_RESERVED, u64::from);
+        if let Some(left) = meter.left(BudgetName::LlmTokens)
+            && left > input
+            && left - input < output
+        {
+            output = left - input;
+            request.max_tokens = Some(u32::try_from(output).unwrap_or(u32::MAX));
+        }
+        let tokens = input.saturating_add(output);
+        meter.charge(BudgetName::LlmTokens, tokens)?;
+        Ok(Reservation { meter: Arc::clone(meter), tokens })
+    }
+
+    fn settle(mut self, response: &Response) {
+        let used = response.usage.input_tokens.saturating_add(response.usage.output_tokens);
+        self.meter.overdraw(BudgetName::LlmTokens, used.saturating_sub(self.tokens));
+        self.tokens = self.tokens.saturating_sub(used);
+        self.meter.overdraw(BudgetName::LlmCostMicrousd, response.usage.cost_microusd.unwrap_or(0));
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.meter.release(BudgetName::LlmTokens, self.tokens);
+    }
+}

@@ -1,0 +1,182 @@
+//! How a runtime is put together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_host_api::events::{DiscardEvents, EventBackend, Events};
+use holm_host_api::execution::Execution;
+use holm_host_api::llm::{Llm, LlmBackend, OfflineProvider};
+use holm_host_api::trace::{MemoryTrace, Trace, TraceBackend};
+use holm_host_api::{Capability, CapabilitySet, DuplicateCapability, HostError, State, wasi};
+use wasmtime::component::Linker;
+
+use crate::engine::{self, Allocation};
+use crate::execution::Registry;
+use crate::runtime::{GuestThreads, Inner, Runtime};
+use crate::user::Admission;
+use crate::workload::{Compiler, DiskCache, IntakeLimits};
+
+/// Guests yield often; these make their threads look at timers, sockets and new work as often, so that
+/// spinning guests delay neither a deadline nor a neighbour's start by more than a few turns.
+const GUEST_TURNS_PER_LOOK: u32 = 3;
+
+/// Puts a runtime together. What is not set has a default that is good for one machine.
+pub struct RuntimeBuilder {
+    executions_max: u32,
+    guest_threads: Option<usize>,
+    cache_dir: Option<PathBuf>,
+    intake_limits: IntakeLimits,
+    open_time_max: Duration,
+    finish_time_max: Duration,
+    events: Arc<dyn EventBackend>,
+    trace: Arc<dyn TraceBackend>,
+    llm: Arc<dyn LlmBackend>,
+    added: Vec<Box<dyn FnOnce(&mut CapabilitySet) -> Result<(), DuplicateCapability> + Send>>,
+}
+
+impl Default for RuntimeBuilder {
+    fn default() -> Self {
+        RuntimeBuilder {
+            executions_max: 1_000,
+            guest_threads: None,
+            cache_dir: None,
+            intake_limits: IntakeLimits::default(),
+            open_time_max: Duration::from_secs(5),
+            finish_time_max: Duration::from_secs(5),
+            events: Arc::new(DiscardEvents),
+            trace: Arc::new(MemoryTrace::default()),
+            llm: Arc::new(OfflineProvider::default()),
+            added: Vec::new(),
+        }
+    }
+}
+
+impl RuntimeBuilder {
+    /// Executions at one time; more wait their turn. Address space and the kernel's limit on mappings
+    /// bound it: about 10,000 on an untuned Linux.
+    #[must_use]
+    pub fn executions_max(mut self, executions_max: u32) -> Self {
+        self.executions_max = executions_max.max(1);
+        self
+    }
+
+    /// Threads that guests run on; one for each core by default.
+    #[must_use]
+    pub fn guest_threads(mut self, threads: usize) -> Self {
+        self.guest_threads = Some(threads.max(1));
+        self
+    }
+
+    /// Keeps compiled code in this folder, which must be the operator's alone. Nowhere by default.
+    #[must_use]
+    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(dir.into());
+        self
+    }
+
+    /// What a workload may be made of.
+    #[must_use]
+    pub fn intake_limits(mut self, limits: IntakeLimits) -> Self {
+        self.intake_limits = limits;
+        self
+    }
+
+    /// How long a capability's backend may take to finish an execution.
+    #[must_use]
+    pub fn finish_time_max(mut self, time: Duration) -> Self {
+        self.finish_time_max = time;
+        self
+    }
+
+    /// How long a capability's backend may take to open for an execution.
+    #[must_use]
+    pub fn open_time_max(mut self, time: Duration) -> Self {
+        self.open_time_max = time;
+        self
+    }
+
+    /// Where events and log lines go; nowhere by default.
+    #[must_use]
+    pub fn events(mut self, backend: impl EventBackend) -> Self {
+        self.events = Arc::new(backend);
+        self
+    }
+
+    /// Where traces and objects go; to memory by default.
+    #[must_use]
+    pub fn trace(mut self, backend: impl TraceBackend) -> Self {
+        self.trace = Arc::new(backend);
+        self
+    }
+
+    /// Who answers requests to language models; the offline provider by default.
+    #[must_use]
+    pub fn llm(mut self, backend: impl LlmBackend) -> Self {
+        self.llm = Arc::new(backend);
+        self
+    }
+
+    /// Adds a capability of the embedder's own. It opens after the standard ones and finishes before them.
+    #[must_use]
+    pub fn capability(mut self, capability: impl Capability) -> Self {
+        self.added.push(Box::new(move |set| set.add(capability).map(|_| ())));
+        self
+    }
+
+    /// Makes the runtime.
+    ///
+    /// # Errors
+    /// The engine does not start on this machine, two capabilities collide, the cache folder cannot be
+    /// used, or the guests' threads cannot be started.
+    pub fn build(self) -> Result<Runtime, HostError> {
+        let collide = |error: DuplicateCapability| HostError::new(error.to_string());
+        let mut capabilities = CapabilitySet::default();
+        // They finish in reverse: models settle before the trace is flushed, events come last.
+        capabilities
+            .add(Execution)
+            .and_then(|set| set.add(Events::new(self.events)))
+            .and_then(|set| set.add(Trace::new(self.trace)))
+            .and_then(|set| set.add(Llm::new(self.llm)))
+            .map_err(collide)?;
+        for add in self.added {
+            add(&mut capabilities).map_err(collide)?;
+        }
+        let engine = engine::new(self.executions_max)?;
+        let mut linker = Linker::<State>::new(&engine.engine);
+        wasi::link(&mut linker)
+            .and_then(|()| capabilities.link(&mut linker))
+            .map_err(|error| HostError::new("two capabilities provide the same function").because(error))?;
+        let disk = self.cache_dir.map(|dir| DiskCache::open(&dir, &engine.fingerprint)).transpose()?;
+        let executions_max = match engine.allocation {
+            Allocation::Pooled { executions_max } => executions_max,
+            Allocation::OnDemand => self.executions_max,
+        };
+        Ok(Runtime::new(Inner {
+            compiler: Arc::new(Compiler::new(engine.engine.clone(), linker, disk)),
+            engine,
+            capabilities,
+            intake_limits: self.intake_limits,
+            admission: Admission::new(executions_max),
+            registry: Arc::new(Registry::default()),
+            guests: guest_threads(self.guest_threads)?,
+            open_time_max: self.open_time_max,
+            finish_time_max: self.finish_time_max,
+        }))
+    }
+}
+
+fn guest_threads(threads: Option<usize>) -> Result<GuestThreads, HostError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads);
+    }
+    builder
+        .thread_name("holm-guest")
+        .event_interval(GUEST_TURNS_PER_LOOK)
+        .global_queue_interval(GUEST_TURNS_PER_LOOK)
+        .enable_all()
+        .build()
+        .map(|threads| GuestThreads(Some(threads)))
+        .map_err(|error| HostError::new("the guests' threads cannot be started").because(error))
+}

@@ -1,0 +1,106 @@
+//! The `runtime` command: one file a verb.
+
+mod events;
+mod exec;
+mod inspect;
+mod limits;
+mod options;
+mod paths;
+mod records;
+mod terminal;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::host_api::Outcome;
+
+/// Run other people's LLM workloads, each execution in a WebAssembly instance of its own.
+#[derive(Parser)]
+#[command(name = "runtime", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+
+    /// Folder for records [default: the user's data folder, `holm` in it]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Folder for compiled code, which must be yours alone [default: the user's cache folder, `holm` in it]
+    #[arg(long, global = true, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+
+    /// Show what the runtime does, on stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a workload once, for a user, and print its output
+    Exec(exec::Exec),
+    /// Show what a workload imports, exports and needs, and whether it would be admitted
+    Inspect(inspect::Inspect),
+    /// List every budget with its default and meaning
+    Limits(limits::Limits),
+}
+
+/// What the process says about an execution that ended.
+fn exit_code(outcome: &Outcome) -> ExitCode {
+    ExitCode::from(match outcome {
+        Outcome::Completed => 0,
+        Outcome::GuestError => 1,
+        Outcome::Refused => 3,
+        Outcome::BudgetExceeded(_) => 4,
+        Outcome::Trapped => 5,
+        Outcome::HostError => HOST_ERROR,
+        Outcome::Cancelled => 130,
+    })
+}
+
+/// What was asked makes no sense: exit status 2, as for a wrong flag.
+const USAGE: u8 = 2;
+const HOST_ERROR: u8 = 6;
+
+/// Why a verb failed before there was an outcome.
+enum Failure {
+    Usage(anyhow::Error),
+    Host(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Host(error)
+    }
+}
+
+/// Runs the command with the arguments and the environment of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.verbose);
+    let result = match cli.verb {
+        Verb::Exec(exec) => exec.run(&cli.data, &cli.cache_dir),
+        Verb::Inspect(inspect) => inspect.run(),
+        Verb::Limits(limits) => limits.run(),
+    };
+    let (code, error) = match result {
+        Ok(code) => return code,
+        Err(Failure::Usage(error)) => (USAGE, error),
+        Err(Failure::Host(error)) => (HOST_ERROR, error),
+    };
+    terminal::error(&format!("{error:#}"));
+    ExitCode::from(code)
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::ERROR,
+        1 => tracing::Level::WARN,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    // A panic of the host is the operator's business; it must not write over the workload's output.
+    std::panic::set_hook(Box::new(|panic| tracing::warn!("{panic}")));
+}

@@ -1,0 +1,139 @@
+//! The one place that configures wasmtime.
+
+use std::hash::{Hash as _, Hasher};
+
+use holm_host_api::HostError;
+use sha2::{Digest as _, Sha256};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+
+/// Stack that a guest may use, in bytes. Beyond it the guest traps.
+const WASM_STACK_BYTES: usize = 1024 * 1024;
+
+/// A fiber's whole stack: the guest's and that of the host functions it calls.
+const FIBER_STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// Memory of an instance that is zeroed in place when it ends, instead of being unmapped.
+const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
+
+/// Largest table of the pool, in elements. The budget sums over all tables; this is for one.
+const TABLE_ELEMENTS_MAX: usize = 200_000;
+
+/// How instances get their memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// From a pool with room for this many executions.
+    Pooled {
+        /// Executions at one time.
+        executions_max: u32,
+    },
+    /// By mapping each anew: address space is too short for a pool.
+    OnDemand,
+}
+
+/// An engine and how it was set up.
+pub(crate) struct HolmEngine {
+    pub(crate) engine: Engine,
+    pub(crate) allocation: Allocation,
+    /// Names the configuration: compiled code is good for engines of the same name only.
+    pub(crate) fingerprint: String,
+}
+
+/// Makes the engine. Where the address space has no room for a pool of `executions_max`, it tries
+/// smaller pools and at last none.
+///
+/// # Errors
+/// This machine cannot run the engine at all.
+pub(crate) fn new(executions_max: u32) -> Result<HolmEngine, HostError> {
+    let mut pool = executions_max.max(1);
+    loop {
+        let mut config = base_config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
+        match Engine::new(&config) {
+            Ok(engine) => return Ok(holm_engine(engine, Allocation::Pooled { executions_max: pool })),
+            Err(error) if pool > 1 => {
+                tracing::warn!(executions_max = pool, "no pool of this size, trying a smaller one: {error:#}");
+                pool = pool.div_ceil(4);
+            }
+            Err(error) => {
+                tracing::warn!("no pooling allocator, mapping memory on demand: {error:#}");
+                break;
+            }
+        }
+    }
+    let mut config = base_config();
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    let engine = Engine::new(&config)
+        .map_err(|error| HostError::new("the WebAssembly engine does not start on this machine").because(error))?;
+    Ok(holm_engine(engine, Allocation::OnDemand))
+}
+
+fn base_config() -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        .consume_fuel(true)
+        .memory_init_cow(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES)
+        // The default would read an environment variable.
+        .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(16))
+        // Multi-memory stays on: wasmtime's own adapters between components use it. The intake refuses it to
+        // workloads. Each of these is attack surface that workloads do not need.
+        .concurrency_support(false)
+        .wasm_threads(false)
+        .shared_memory(false)
+        .wasm_gc(false)
+        .gc_support(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .wasm_memory64(false)
+        .wasm_stack_switching(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_relaxed_simd(false);
+    config
+}
+
+fn pooling(executions_max: u32) -> PoolingAllocationConfig {
+    // A component has one memory as a rule, JavaScript's three. Slots cost address space, so that very
+    // large pools get one each and a few.
+    let memories = executions_max.saturating_mul(4).min(executions_max.max(20_000)).saturating_add(16);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(executions_max)
+        // Only counted; the budget bounds each execution's.
+        .total_core_instances(executions_max.saturating_mul(500))
+        .total_memories(memories)
+        .total_tables(memories.saturating_mul(2))
+        .total_stacks(executions_max)
+        .max_component_instance_size(4 * 1024 * 1024)
+        .max_core_instance_size(4 * 1024 * 1024)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
+        .table_keep_resident(64 * 1024)
+        .pagemap_scan(Enabled::Auto)
+        // A slot that is kept warm for another workload's image is of no use to this one.
+        .max_unused_warm_slots(100);
+    pool
+}
+
+fn holm_engine(engine: Engine, allocation: Allocation) -> HolmEngine {
+    let mut hasher = Sha256Hasher(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    let fingerprint = hasher.0.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    HolmEngine { engine, allocation, fingerprint }
+}
+
+/// The standard hasher may change between builds of this program; the name of a cache must not.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}

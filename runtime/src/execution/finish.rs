@@ -1,0 +1,59 @@
+//! The end of an execution: classify it, finish its capabilities, take its record, let go of the rest.
+
+use std::time::Duration;
+
+use holm_host_api::{Ending, FinishReport};
+
+use super::classify::{Verdict, classify};
+use super::invoke::{Stopped, millis};
+use super::{Execution, Instantiated, Record, Usage, WorkloadRecord};
+
+/// An execution whose guest will never run again.
+pub(crate) struct Ended {
+    instance: Instantiated,
+    verdict: Verdict,
+    cpu: Duration,
+}
+
+impl Ended {
+    pub(super) fn new(instance: Instantiated, stopped: Stopped, cpu: Duration) -> Self {
+        let gate = &instance.gate;
+        let verdict = classify(stopped, gate.meter(), gate.scope().cancellation.is_cancelled());
+        Ended { instance, verdict, cpu }
+    }
+
+    /// Finishes every capability, in reverse order, each within its time; then drops the store.
+    pub(crate) async fn finish(mut self, finish_time_max: Duration) -> Execution {
+        let mut opened = self.instance.store.data_mut().close();
+        let output = self.verdict.returned.take().map(String::into_bytes);
+        let ending = Ending {
+            outcome: self.verdict.outcome,
+            output: output.unwrap_or_else(|| self.instance.stdout.take()),
+            error: self.verdict.error.take(),
+        };
+        let report = holm_host_api::finish(&mut opened, &ending, finish_time_max).await;
+        self.into_execution(ending, report)
+    }
+
+    fn into_execution(self, ending: Ending, mut finish: FinishReport) -> Execution {
+        let Ended { instance, verdict, cpu } = self;
+        let Instantiated { store, request, gate, started_at, .. } = instance;
+        drop(store);
+        let record = Record {
+            execution: request.execution,
+            user: request.user,
+            session: request.session,
+            program: request.program,
+            profile: request.profile,
+            workload: WorkloadRecord { digest: gate.scope().workload.to_string() },
+            started_at,
+            outcome: ending.outcome,
+            output: Some(String::from_utf8_lossy(&ending.output).into_owned()),
+            error: ending.error,
+            usage: Usage::read(gate.meter(), millis(cpu), std::mem::take(&mut finish.usage)),
+            finish,
+        };
+        let journal = gate.journal().map(|journal| journal.entries().0).unwrap_or_default();
+        Execution { record, output: ending.output, cause: verdict.cause, journal }
+    }
+}

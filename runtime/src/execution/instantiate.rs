@@ -1,0 +1,110 @@
+//! From a compiled workload to an instance: open the capabilities, make the store, set its limits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use holm_host_api::wasi::{self, Capture, Stdio};
+use holm_host_api::{
+    Budget, BudgetName, CapabilitySet, Ending, FUEL_YIELD_INTERVAL, Gate, HostError, Journal, Meter, Outcome, Scope, State,
+    settle_host_call,
+};
+use wasmtime::{CallHook, CallHookHandler, Engine, Store, StoreContextMut};
+
+use super::ExecutionRequest;
+use crate::workload::{Compiled, Shape};
+
+/// A time that no execution reaches: where `wall_ms` is unlimited.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// An execution with its store, ready to run. Its wall time has begun.
+pub(crate) struct Instantiated {
+    pub(crate) store: Store<State>,
+    pub(crate) compiled: Compiled,
+    pub(crate) request: ExecutionRequest,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) stdout: Capture,
+    pub(crate) started_at: SystemTime,
+}
+
+/// Opens every capability and makes the store. The guest has not run yet: its start functions are part of the run.
+pub(crate) async fn instantiate(
+    engine: &Engine,
+    capabilities: &CapabilitySet,
+    open_time_max: Duration,
+    request: ExecutionRequest,
+    compiled: Compiled,
+) -> Result<Instantiated, (ExecutionRequest, HostError)> {
+    let started_at = SystemTime::now();
+    let meter = Meter::new(request.budget.clone());
+    meter.set(BudgetName::InputBytes, request.input.len() as u64);
+    let mut gate = Gate::new(Arc::new(scope(&request)), Arc::new(meter));
+    if request.journal_entries_max > 0 {
+        gate = gate.with_journal(Journal::new(request.journal_entries_max));
+    }
+    let mut opened = match capabilities.open(&mut gate, open_time_max).await {
+        Ok(opened) => opened,
+        Err(error) => return Err((request, error)),
+    };
+    let gate = Arc::new(gate);
+    let stdout = Capture::new(Arc::clone(gate.meter()));
+    let stdio = match compiled.shape {
+        Shape::Workload => Stdio::Workload,
+        Shape::Command => Stdio::Command { stdin: request.input.clone(), stdout: stdout.clone() },
+    };
+    let wasi = match wasi::context(&gate, &request.wasi, stdio) {
+        Ok(wasi) => wasi,
+        Err(error) => {
+            holm_host_api::finish(&mut opened, &Ending::of(Outcome::HostError), open_time_max).await;
+            return Err((request, error));
+        }
+    };
+    match store(engine, State::new(Arc::clone(&gate), opened, wasi)) {
+        Ok(store) => Ok(Instantiated { store, compiled, request, gate, stdout, started_at }),
+        Err(error) => Err((request, HostError::new("the store could not be made").because(error))),
+    }
+}
+
+fn scope(request: &ExecutionRequest) -> Scope {
+    let wall_max = match request.budget.limit(BudgetName::WallMs) {
+        Budget::UNLIMITED => FOREVER,
+        wall_ms_max => Duration::from_millis(wall_ms_max).min(FOREVER),
+    };
+    let started = Instant::now();
+    Scope {
+        execution: request.execution,
+        user: request.user.clone(),
+        session: request.session.clone(),
+        program: request.program.clone(),
+        profile: request.profile.clone(),
+        workload: request.workload.digest().to_string().into(),
+        input_bytes: request.input.len() as u64,
+        grants: Arc::clone(&request.grants),
+        config: Arc::clone(&request.config),
+        started,
+        deadline: started + wall_max,
+        cancellation: request.cancellation.clone(),
+    }
+}
+
+fn store(engine: &Engine, state: State) -> wasmtime::Result<Store<State>> {
+    let budget = state.gate().meter().budget();
+    let fuel = budget.limit(BudgetName::Fuel);
+    // The most that one call can make the host copy: no more than the guest could hold itself.
+    let copied_max = usize::try_from(budget.limit(BudgetName::MemoryBytes)).unwrap_or(usize::MAX);
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| state);
+    store.set_fuel(fuel)?;
+    store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))?;
+    store.set_hostcall_fuel(copied_max);
+    store.call_hook_async(SettleHostCalls);
+    Ok(store)
+}
+
+struct SettleHostCalls;
+
+#[async_trait::async_trait]
+impl CallHookHandler<State> for SettleHostCalls {
+    async fn handle_call_event(&self, store: StoreContextMut<'_, State>, event: CallHook) -> wasmtime::Result<()> {
+        settle_host_call(store, event).await
+    }
+}

@@ -1,0 +1,111 @@
+//! The run: the guest computes and calls, until it returns or something ends it.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use holm_host_api::{BudgetName, State};
+use wasmtime::Store;
+
+use super::Instantiated;
+use super::finish::Ended;
+use crate::workload::{Compiled, Shape};
+
+/// After a cancellation the guest may take this long to return by itself.
+const CANCEL_GRACE: Duration = Duration::from_millis(100);
+
+/// How the run stopped, before anybody judges it.
+pub(super) enum Stopped {
+    /// The entry point returned this text.
+    Returned(Result<String, String>),
+    /// A command's `run` returned.
+    Exited(Result<(), ()>),
+    /// The guest trapped, or a host function ended it.
+    Failed(wasmtime::Error),
+    /// The host's code panicked.
+    Panicked,
+    /// The deadline passed.
+    Deadline,
+    /// It was asked to stop, and did not in time.
+    Cancelled,
+}
+
+impl Instantiated {
+    /// Runs the guest to its end. Nothing that happens in it reaches the caller but as a value.
+    pub(crate) async fn run(mut self) -> Ended {
+        let scope = std::sync::Arc::clone(self.gate.scope());
+        let mut cpu = Duration::ZERO;
+        let stopped = {
+            let work = invoke(&mut self.store, &self.compiled, &self.request.input);
+            let guest = Timed { work: pin!(AssertUnwindSafe(work).catch_unwind()), cpu: &mut cpu };
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(scope.deadline.into()) => Stopped::Deadline,
+                () = ended_by_cancellation(&scope.cancellation) => Stopped::Cancelled,
+                stopped = guest => stopped.unwrap_or(Stopped::Panicked),
+            }
+        };
+        self.read_meters();
+        Ended::new(self, stopped, cpu)
+    }
+
+    /// Puts what the store counts by itself into the meter.
+    fn read_meters(&mut self) {
+        let meter = self.gate.meter();
+        let fuel_max = meter.budget().limit(BudgetName::Fuel);
+        let fuel_left = self.store.get_fuel().unwrap_or(0);
+        meter.set(BudgetName::Fuel, fuel_max.saturating_sub(fuel_left).saturating_add(meter.fuel_owed()).min(fuel_max));
+        meter.set(BudgetName::WallMs, millis(self.gate.scope().elapsed()));
+    }
+}
+
+async fn invoke(store: &mut Store<State>, compiled: &Compiled, input: &[u8]) -> Stopped {
+    let called = async {
+        store.data().gate().meter().charge(BudgetName::Instances, compiled.instances)?;
+        let instance = compiled.pre.instantiate_async(&mut *store).await?;
+        match compiled.shape {
+            Shape::Workload => {
+                let run = instance.get_typed_func::<(&str,), (Result<String, String>,)>(&mut *store, compiled.entry)?;
+                let input = std::str::from_utf8(input)?;
+                let (returned,) = run.call_async(&mut *store, (input,)).await?;
+                Ok(Stopped::Returned(returned))
+            }
+            Shape::Command => {
+                let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, compiled.entry)?;
+                let (exited,) = run.call_async(&mut *store, ()).await?;
+                Ok(Stopped::Exited(exited))
+            }
+        }
+    };
+    called.await.unwrap_or_else(Stopped::Failed)
+}
+
+async fn ended_by_cancellation(cancellation: &tokio_util::sync::CancellationToken) {
+    cancellation.cancelled().await;
+    tokio::time::sleep(CANCEL_GRACE).await;
+}
+
+/// A duration in whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Adds up the time that a future spends on the processor: waiting is not compute.
+struct Timed<'a, F> {
+    work: F,
+    cpu: &'a mut Duration,
+}
+
+impl<F: Future + Unpin> Future for Timed<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let begun = Instant::now();
+        let polled = Pin::new(&mut self.work).poll(context);
+        *self.cpu += begun.elapsed();
+        polled
+    }
+}

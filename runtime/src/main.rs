@@ -1,0 +1,5 @@
+//! The `runtime` command.
+
+fn main() -> std::process::ExitCode {
+    holm_runtime::cli::main()
+}

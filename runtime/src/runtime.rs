@@ -1,0 +1,240 @@
+//! The pipeline: every execution goes through these stages, and no other way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holm_host_api::{CapabilitySet, HostError, Name, Outcome};
+use uuid::Uuid;
+
+use crate::builder::RuntimeBuilder;
+use crate::engine::{Allocation, HolmEngine};
+use crate::execution::{Execution, ExecutionRequest, Live, Registered, Registry, instantiate};
+use crate::user::{self, Admission, Permit, Refusal};
+use crate::workload::{CompileError, Compiled, CompiledFrom, Compiler, IntakeError, IntakeLimits, Workload};
+
+/// Runs executions. Cheap to clone; all clones are the same runtime.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) engine: HolmEngine,
+    pub(crate) capabilities: CapabilitySet,
+    pub(crate) compiler: Arc<Compiler>,
+    pub(crate) intake_limits: IntakeLimits,
+    pub(crate) admission: Admission,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) guests: GuestThreads,
+    pub(crate) open_time_max: Duration,
+    pub(crate) finish_time_max: Duration,
+}
+
+/// Guests have threads of their own: one that spins never holds the caller's timers and sockets.
+pub(crate) struct GuestThreads(pub(crate) Option<tokio::runtime::Runtime>);
+
+/// What admission gives: a place, and an entry among the executions under way.
+struct Admitted {
+    permit: Permit,
+    registered: Registered,
+}
+
+/// Counts of what a runtime holds now. All are zero when nothing is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Executions that were admitted and have not ended.
+    pub executions: usize,
+    /// Places that are taken.
+    pub permits: usize,
+    /// Component instances in the pool; `None` without a pool.
+    pub instances: Option<u64>,
+    /// Linear memories in the pool; `None` without a pool.
+    pub memories: Option<usize>,
+    /// Tasks on the guests' threads.
+    pub tasks: usize,
+}
+
+impl Runtime {
+    /// A runtime to be configured.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    pub(crate) fn new(inner: Inner) -> Self {
+        Runtime { inner: Arc::new(inner) }
+    }
+
+    /// Takes a workload in: its bytes are inspected, made into a component and named by their digest.
+    /// Nothing is compiled yet.
+    ///
+    /// # Errors
+    /// The bytes are no workload that could ever run; the error says what and where.
+    pub fn intake(&self, bytes: &[u8]) -> Result<Workload, IntakeError> {
+        Workload::from_bytes(bytes, &self.inner.intake_limits)
+    }
+
+    /// Compiles a workload ahead of its first execution, and says where the code came from.
+    ///
+    /// # Errors
+    /// The workload cannot be compiled.
+    pub async fn compile(&self, workload: &Workload) -> Result<CompiledFrom, CompileError> {
+        Ok(self.inner.compiler.get(workload).await?.from)
+    }
+
+    /// Says whether an execution would be admitted, and if not, why.
+    ///
+    /// # Errors
+    /// The sentence that its record would carry.
+    pub fn check(&self, request: &ExecutionRequest) -> Result<(), String> {
+        user::check(request, &self.inner.capabilities).map_err(|refusal| refusal.to_string())
+    }
+
+    /// Runs one execution to its end. However it ends, there is a record, and nothing else is left.
+    ///
+    /// Dropping the future asks the execution to stop; it still finishes by itself.
+    pub async fn execute(&self, request: ExecutionRequest) -> Execution {
+        let started = async {
+            let admitted = self.admit(&request).await?;
+            let compiled = self.inner.compiler.get(&request.workload).await?;
+            Ok((admitted, compiled))
+        };
+        let started = tokio::select! {
+            biased;
+            started = started => started,
+            () = request.cancellation.cancelled() => Err(NotStarted::Cancelled),
+        };
+        match started {
+            Ok((admitted, compiled)) => self.run(request, admitted, compiled).await,
+            Err(reason) => reason.into_execution(&request),
+        }
+    }
+
+    async fn admit(&self, request: &ExecutionRequest) -> Result<Admitted, NotStarted> {
+        user::check(request, &self.inner.capabilities)?;
+        let registered = self
+            .inner
+            .registry
+            .enter(request.execution, &request.user, &request.cancellation)
+            .ok_or(Refusal::IdInUse(request.execution))?;
+        let permit = self.inner.admission.wait().await?;
+        Ok(Admitted { permit, registered })
+    }
+
+    /// Instantiate, run, end, finish, clean up: on the guests' threads, where a panic ends the task and no more.
+    async fn run(&self, request: ExecutionRequest, admitted: Admitted, compiled: Compiled) -> Execution {
+        let Admitted { permit, registered } = admitted;
+        let inner = Arc::clone(&self.inner);
+        let asked = request.clone();
+        let stop_if_dropped = request.cancellation.clone().drop_guard();
+        let task = self.inner.guests.spawn(async move {
+            let instance = instantiate(&inner.engine.engine, &inner.capabilities, inner.open_time_max, request, compiled);
+            let execution = match instance.await {
+                Ok(instance) => instance.run().await.finish(inner.finish_time_max).await,
+                Err((request, error)) => NotStarted::Host(error).into_execution(&request),
+            };
+            drop(registered);
+            drop(permit);
+            execution
+        });
+        let ended = match task {
+            Some(task) => task.await.map_err(|panic| HostError::new("the host failed").because(panic)),
+            None => Err(HostError::new("the runtime is shutting down")),
+        };
+        stop_if_dropped.disarm();
+        ended.unwrap_or_else(|error| NotStarted::Host(error).into_execution(&asked))
+    }
+
+    /// Asks a user's execution to stop. False if that user has none of this id under way.
+    pub fn cancel(&self, user: &Name, execution: Uuid) -> bool {
+        self.inner.registry.cancel(user, execution)
+    }
+
+    /// The executions under way.
+    pub fn live(&self) -> Vec<Live> {
+        self.inner.registry.list()
+    }
+
+    /// Counts what is held now.
+    pub fn held(&self) -> Held {
+        let pool = self.inner.engine.engine.pooling_allocator_metrics();
+        Held {
+            executions: self.inner.registry.list().len(),
+            permits: self.inner.admission.taken(),
+            instances: pool.as_ref().map(wasmtime::PoolingAllocatorMetrics::component_instances),
+            memories: pool.as_ref().map(wasmtime::PoolingAllocatorMetrics::memories),
+            tasks: self.inner.guests.tasks(),
+        }
+    }
+
+    /// How instances get their memory.
+    pub fn allocation(&self) -> Allocation {
+        self.inner.engine.allocation
+    }
+
+    /// The capabilities that guests can be granted.
+    pub fn capabilities(&self) -> &CapabilitySet {
+        &self.inner.capabilities
+    }
+}
+
+impl GuestThreads {
+    fn spawn<F>(&self, work: F) -> Option<tokio::task::JoinHandle<F::Output>>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        self.0.as_ref().map(|threads| threads.spawn(work))
+    }
+
+    fn tasks(&self) -> usize {
+        self.0.as_ref().map_or(0, |threads| threads.metrics().num_alive_tasks())
+    }
+}
+
+impl Drop for GuestThreads {
+    /// A runtime may be dropped where nothing may block; what is left on the threads ends at its next wait.
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// Why an execution has no instance to speak of.
+enum NotStarted {
+    Refused(String),
+    Cancelled,
+    Host(HostError),
+}
+
+impl NotStarted {
+    fn into_execution(self, request: &ExecutionRequest) -> Execution {
+        match self {
+            NotStarted::Refused(reason) => Execution::unstarted(request, Outcome::Refused, reason, None),
+            NotStarted::Cancelled => Execution::unstarted(request, Outcome::Cancelled, "cancelled".into(), None),
+            NotStarted::Host(error) => {
+                Execution::unstarted(request, Outcome::HostError, error.message().to_owned(), error.cause())
+            }
+        }
+    }
+}
+
+impl From<Refusal> for NotStarted {
+    fn from(refusal: Refusal) -> Self {
+        NotStarted::Refused(refusal.to_string())
+    }
+}
+
+impl From<HostError> for NotStarted {
+    fn from(error: HostError) -> Self {
+        NotStarted::Host(error)
+    }
+}
+
+impl From<CompileError> for NotStarted {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Host(error) => NotStarted::Host(error),
+            refused @ CompileError::Refused(_) => NotStarted::Refused(refused.to_string()),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! May it run, and is there room: asked before anything is compiled or opened.
+
+use std::sync::Arc;
+
+use holm_host_api::{BudgetName, CapabilitySet, HostError, wasi};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::execution::ExecutionRequest;
+use crate::workload::{IntakeError, check_imports, matches};
+
+/// Types that the interfaces share: it has nothing to call.
+const TYPES: &str = "holm:host/types@0.1.0";
+
+/// Room for a number of executions at one time.
+pub(crate) struct Admission {
+    room: Arc<Semaphore>,
+    executions_max: usize,
+}
+
+/// One execution's place. It is free again when this is dropped.
+pub(crate) struct Permit {
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why an execution does not start, in a sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Import(#[from] IntakeError),
+    #[error("the input has {bytes} bytes, the budget input_bytes allows {limit}")]
+    InputTooLarge { bytes: usize, limit: u64 },
+    #[error("the input is not UTF-8 at byte {at}; a workload with an entry point takes text")]
+    InputNotText { at: usize },
+    #[error("an execution with the id {0} is under way")]
+    IdInUse(uuid::Uuid),
+}
+
+impl Admission {
+    pub(crate) fn new(executions_max: u32) -> Self {
+        let executions_max = executions_max as usize;
+        Admission { room: Arc::new(Semaphore::new(executions_max)), executions_max }
+    }
+
+    /// Waits for room; first come, first served.
+    pub(crate) async fn wait(&self) -> Result<Permit, HostError> {
+        let place = Arc::clone(&self.room).acquire_owned().await;
+        Ok(Permit { _place: place.map_err(|closed| HostError::new("the runtime is shutting down").because(closed))? })
+    }
+
+    /// Places that are taken now.
+    pub(crate) fn taken(&self) -> usize {
+        self.executions_max.saturating_sub(self.room.available_permits())
+    }
+}
+
+/// Checks what a request asks for against what it is granted.
+pub(crate) fn check(request: &ExecutionRequest, capabilities: &CapabilitySet) -> Result<(), Refusal> {
+    let inspection = request.workload.inspection();
+    check_imports(inspection, |import| is_granted(request, capabilities, import))?;
+    let limit = request.budget.limit(BudgetName::InputBytes);
+    if request.input.len() as u64 > limit {
+        return Err(Refusal::InputTooLarge { bytes: request.input.len(), limit });
+    }
+    if inspection.shape == crate::workload::Shape::Workload
+        && let Err(error) = std::str::from_utf8(&request.input)
+    {
+        return Err(Refusal::InputNotText { at: error.valid_up_to() });
+    }
+    Ok(())
+}
+
+fn is_granted(request: &ExecutionRequest, capabilities: &CapabilitySet, import: &str) -> bool {
+    if import.starts_with("wasi:") {
+        return wasi::INTERFACES.iter().any(|interface| matches(interface, import));
+    }
+    if matches(TYPES, import) {
+        return true;
+    }
+    capabilities.iter().any(|capability| {
+        (!capability.needs_grant() || request.grants.allows_import(capability.name()))
+            && capability.interfaces().iter().any(|interface| matches(interface, import))
+    })
+}

@@ -1,0 +1,95 @@
+//! Makes a component of a core module.
+
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as COMMAND_ADAPTER,
+    WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as REACTOR_ADAPTER,
+};
+use wasmparser::types::{EntityType, TypesRef};
+use wit_component::ComponentEncoder;
+
+use super::error::{IntakeError, bounded_names};
+use super::guard::guarded;
+use super::inspect::Form;
+use super::limits::IntakeLimits;
+use super::shown::shown_list;
+use super::walk::{Walked, walk};
+
+/// What a command's toolchain calls its entry point.
+const START: &str = "_start";
+
+/// Makes a component of a valid core module.
+///
+/// # Errors
+/// It is neither a command nor carries a component type, or the two do not fit together.
+pub(super) fn componentize(
+    module: &[u8],
+    walked: &Walked,
+    limits: &IntakeLimits,
+) -> Result<(Vec<u8>, Form), IntakeError> {
+    let types = walked.types.as_ref();
+    let modules = imported_modules(types);
+    let starts = is_start(types);
+    let form = if walked.found.component_types.is_empty() {
+        let others: Vec<&str> = modules.iter().copied().filter(|module| *module != PREVIEW1).collect();
+        if !starts || !others.is_empty() {
+            return Err(not_a_command(types, starts, &others));
+        }
+        Form::Preview1Command
+    } else {
+        for range in &walked.found.component_types {
+            // wit-component reads these by recursion and with all features on, so they are held to
+            // the same limits first.
+            walk(module.get(range.clone()).unwrap_or_default(), range.start, limits)?;
+        }
+        Form::CoreModule
+    };
+    // The command adapter is what makes `wasi:cli/run` of `_start`, also for modules that import
+    // nothing of preview 1.
+    let adapter = match (starts, modules.contains(&PREVIEW1)) {
+        (true, _) => Some(COMMAND_ADAPTER),
+        (false, true) => Some(REACTOR_ADAPTER),
+        (false, false) => None,
+    };
+    Ok((encode(module, adapter)?, form))
+}
+
+fn encode(module: &[u8], adapter: Option<&[u8]>) -> Result<Vec<u8>, IntakeError> {
+    guarded("the component encoder", || {
+        let mut encoder = ComponentEncoder::default().module(module)?;
+        if let Some(adapter) = adapter {
+            encoder = encoder.adapter(PREVIEW1, adapter)?;
+        }
+        encoder.encode()
+    })?
+    .map_err(|error| IntakeError::from_componentize(&format!("{error:#}")))
+}
+
+/// Names of the modules that a core module imports from, each once.
+fn imported_modules<'a>(types: TypesRef<'a>) -> Vec<&'a str> {
+    let mut modules: Vec<&str> = types.core_imports().into_iter().flatten().map(|(module, _, _)| module).collect();
+    modules.sort_unstable();
+    modules.dedup();
+    modules
+}
+
+/// Does it export `_start` without parameters and results?
+fn is_start(types: TypesRef<'_>) -> bool {
+    types.core_exports().into_iter().flatten().any(|(name, ty)| match ty {
+        EntityType::Func(id) if name == START => types.get(id).is_some_and(|ty| {
+            matches!(&ty.composite_type.inner, wasmparser::CompositeInnerType::Func(ty) if ty.params().is_empty() && ty.results().is_empty())
+        }),
+        _ => false,
+    })
+}
+
+fn not_a_command(types: TypesRef<'_>, starts: bool, others: &[&str]) -> IntakeError {
+    let exports = bounded_names(types.core_exports().into_iter().flatten().map(|(name, _)| name));
+    let why = match (starts, others.is_empty()) {
+        (_, false) => format!(" and imports from {}", shown_list(others, 8)),
+        (false, true) if exports.iter().any(|name| name == START) => {
+            ", where `_start` is not a function without parameters and results".to_owned()
+        }
+        _ => String::new(),
+    };
+    IntakeError::NoModuleEntryPoint { exports, why }
+}

@@ -1,0 +1,1 @@
+//! Intake, tested by what comes in.
