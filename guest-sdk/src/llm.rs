@@ -16,6 +16,8 @@
 //! # }
 //! ```
 
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -229,6 +231,12 @@ impl ToolCall {
 pub struct Pending(host::Pending);
 
 impl Pending {
+    /// Waits until the answer or its failure is there, but no longer than this; returns whether it is.
+    pub fn is_ready_within(&self, timeout: Duration) -> Result<bool> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        Ok(!host::wait(&[&self.0], Some(timeout_ms))?.is_empty())
+    }
+
     /// Waits for the answer.
     pub fn wait(self) -> Result<Response> {
         loop {

@@ -149,6 +149,11 @@ impl HostCall {
         self
     }
 
+    /// Bills bytes of JSON that the host parses for this call: eight units of fuel each.
+    pub fn parses(&self, bytes: usize) -> &Self {
+        self.moves(bytes.saturating_mul(8))
+    }
+
     /// The gate that this call went through.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate

@@ -22,8 +22,7 @@ OUT=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 
 # The settings of an outer `cargo test` are for another target.
-unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_BUILD_RUSTFLAGS CARGO_PROFILE_RELEASE_DEBUG \
-  RUSTC_WRAPPER RUSTC_WORKSPACE_WRAPPER
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS RUSTC_WRAPPER RUSTC_WORKSPACE_WRAPPER "${!CARGO_BUILD_@}" "${!CARGO_PROFILE_@}"
 export CARGO_TARGET_DIR=${GUEST_TARGET_DIR:-$REPO/target/guests}
 CARGO_REGISTRY=${CARGO_HOME:-$HOME/.cargo}/registry/src
 
@@ -62,10 +61,16 @@ else
     say "  apt-get install -y --no-install-recommends rustc-web rust-web-src wasi-libc"
     exit 1
   fi
-  say "building std for $TARGET once, with $("$DEBIAN_RUSTC" -V), into $SYSROOT"
-  rm -rf "$SYSROOT"
-  env -u CARGO_TARGET_DIR RUSTC="$DEBIAN_RUSTC" "$HERE/mk-sysroot.sh" "$SYSROOT" $TARGET
-  touch "$SYSROOT/.done"
+  mkdir -p "$(dirname "$SYSROOT")"
+  exec 9> "$SYSROOT.lock"
+  flock 9
+  if [ ! -e "$SYSROOT/.done" ]; then
+    say "building std for $TARGET once, with $("$DEBIAN_RUSTC" -V), into $SYSROOT"
+    rm -rf "$SYSROOT"
+    env -u CARGO_TARGET_DIR RUSTC="$DEBIAN_RUSTC" "$HERE/mk-sysroot.sh" "$SYSROOT" $TARGET
+    touch "$SYSROOT/.done"
+  fi
+  exec 9>&-
   use_sysroot
 fi
 CARGO_ENCODED_RUSTFLAGS=$(printf '%s\x1f' "${FLAGS[@]}")
@@ -75,8 +80,10 @@ for crate in "$@"; do
   # Cargo names what it built; the final artifacts, not those of dependencies, lie in `release` itself.
   built=$(cd "$crate" && cargo build --release --locked --target $TARGET ${GUEST_JOBS:+--jobs "$GUEST_JOBS"} \
     --message-format=json-render-diagnostics)
-  grep -o '"[^"]*/release/[^"/]*\.wasm"' <<<"$built" | tr -d '"' | sort -u | while read -r wasm; do
+  components=$(grep -o '"[^"]*/release/[^"/]*\.wasm"' <<<"$built" | tr -d '"' | sort -u) || true
+  [ -n "$components" ] || { say "$crate has neither a cdylib nor a binary"; exit 1; }
+  while read -r wasm; do
     cp "$wasm" "$OUT/"
-    say "$(basename "$wasm"), $(stat -c %s "$wasm") bytes"
-  done
+    say "$(basename "$wasm"), $(wc -c < "$wasm") bytes"
+  done <<<"$components"
 done

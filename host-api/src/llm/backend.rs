@@ -211,15 +211,22 @@ impl Request {
         Ok(())
     }
 
-    /// The text of the last message of the user; empty if there is none.
+    /// What the user said last; empty if nothing. A message without text, as one of tool results, is
+    /// passed over.
     pub fn last_user_text(&self) -> String {
-        self.messages.iter().rfind(|message| message.role == Role::User).map_or_else(String::new, Message::joined)
+        let said = self.messages.iter().rev().filter(|message| message.role == Role::User).map(Message::joined);
+        said.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+    }
+
+    /// The texts of all system messages, a line each.
+    pub fn system_text(&self) -> String {
+        let said = self.messages.iter().filter(|message| message.role == Role::System).map(Message::joined);
+        said.collect::<Vec<_>>().join("\n")
     }
 }
 
 impl Message {
-    /// Its texts, joined by line ends.
-    pub(super) fn joined(&self) -> String {
+    fn joined(&self) -> String {
         let texts: Vec<&str> = self.parts.iter().filter_map(Part::as_text).collect();
         texts.join("\n")
     }

@@ -4,7 +4,6 @@ mod backend;
 mod context;
 mod convert;
 mod host;
-#[path = "stub.rs"]
 mod memory;
 mod pending;
 
@@ -21,7 +20,7 @@ pub use backend::{
     Tool, ToolCall, ToolResult, Usage,
 };
 pub use context::LlmContext;
-pub use memory::{OfflineProvider, Script, ScriptError};
+pub use memory::{InvalidScript, OfflineProvider, Script};
 pub use pending::{Completion, PendingAnswer};
 
 use crate::{Capability, CapabilityContext, Gate, HasView, HostError, State};

@@ -38,7 +38,7 @@ impl Host for View<'_, TraceContext> {
         let (context, table, gate) = self.parts()?;
         let calls = Arc::clone(&context.calls);
         answer(gate.enter("trace", "start").and_then(|call| {
-            call.moves(operation.len() + inputs.len());
+            call.moves(operation.len()).parses(inputs.len());
             let id = calls.start(&operation, &inputs)?;
             call.end();
             push(table, gate, TraceCall { calls, id })
@@ -50,7 +50,7 @@ impl Host for View<'_, TraceContext> {
         let (context, _, gate) = self.parts()?;
         let published = async {
             let call = gate.enter("trace", "publish")?;
-            let result = call.moves(name.len() + value.len()).race(context.calls.publish(&name, &value)).await;
+            let result = call.moves(name.len()).parses(value.len()).race(context.calls.publish(&name, &value)).await;
             call.end_with(&result, |reference| reference.as_str().into());
             result
         };
@@ -75,7 +75,7 @@ impl Host for View<'_, TraceContext> {
         let (context, _, gate) = self.parts()?;
         let given = async {
             let call = gate.enter("trace", "feedback")?;
-            call.moves(reference.len() + kind.len() + payload.len());
+            call.moves(reference.len() + kind.len()).parses(payload.len());
             let result = call.race(context.calls.feedback(&reference, &kind, &payload)).await;
             call.end_with(&result, |()| ().into());
             result
@@ -92,7 +92,7 @@ impl HostCallResource for View<'_, TraceContext> {
         let parent = table.get(&call)?.id;
         let calls = Arc::clone(&context.calls);
         answer(gate.enter("trace", "child").and_then(|call| {
-            call.moves(operation.len() + inputs.len());
+            call.moves(operation.len()).parses(inputs.len());
             let id = calls.child(parent, &operation, &inputs)?;
             call.end();
             push(table, gate, TraceCall { calls, id })
@@ -105,7 +105,7 @@ impl HostCallResource for View<'_, TraceContext> {
         let id = table.get(&call)?.id;
         answer(gate.enter("trace", "set-attribute").and_then(|call| {
             context.calls.set_attribute(id, &key, &value)?;
-            call.moves(key.len() + value.len()).end();
+            call.moves(key.len()).parses(value.len()).end();
             Ok(())
         }))
     }
@@ -116,7 +116,7 @@ impl HostCallResource for View<'_, TraceContext> {
         let id = table.get(&call)?.id;
         answer(gate.enter("trace", "finish").and_then(|call| {
             let output = output.as_deref().map_err(String::as_str);
-            call.moves(output.map_or_else(str::len, str::len));
+            call.parses(output.map_or_else(str::len, str::len));
             context.calls.finish_call(id, output)?;
             call.end();
             Ok(())

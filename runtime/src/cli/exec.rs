@@ -252,7 +252,7 @@ impl Exec {
             Some(path) => {
                 let text = String::from_utf8(read(path)?).with_context(|| format!("{}", path.display()))?;
                 let script = Script::from_json(&text).with_context(|| format!("{}", path.display()))?;
-                Ok(OfflineProvider::scripted(script))
+                Ok(OfflineProvider::with_script(script))
             }
         }
     }

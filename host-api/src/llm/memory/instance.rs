@@ -344,3 +344,7 @@ impl<'s> Maker<'s> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop there")]
+mod tests;

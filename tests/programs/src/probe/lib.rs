@@ -115,6 +115,8 @@ enum Action {
     /// Returns an answer that obeys `schema`.
     LlmJson(llm::Ask),
     LlmStream(llm::Ask),
+    /// Submits a request, waits `timeout_ms` for it, and returns whether it is ready.
+    LlmReady(llm::Ask),
     /// Submits a request and drops it at once.
     LlmDrop(llm::Ask),
     Embed {
@@ -236,6 +238,7 @@ fn act(action: Action) -> Outcome {
         Action::LlmMany(ask) => ask.send_many(),
         Action::LlmJson(ask) => ask.send_json(),
         Action::LlmStream(ask) => ask.stream(),
+        Action::LlmReady(ask) => ask.ready(),
         Action::LlmDrop(ask) => ask.submit_and_drop(),
         Action::Embed { inputs, model } => llm::embed(model.as_deref(), inputs),
 

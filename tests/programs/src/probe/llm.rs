@@ -1,5 +1,7 @@
 //! Actions on `llm`.
 
+use std::time::Duration;
+
 use holm_guest::llm::{self, Delta, FinishReason, Response, Tier};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,6 +22,8 @@ pub struct Ask {
     schema: Option<Value>,
     #[serde(default)]
     count: usize,
+    #[serde(default)]
+    timeout_ms: u64,
 }
 
 impl Ask {
@@ -63,6 +67,12 @@ impl Ask {
             }
         }
         Ok(json!({ "deltas": deltas, "response": response }))
+    }
+
+    /// Returns whether the answer came within `timeout_ms`.
+    pub fn ready(&self) -> Outcome {
+        let pending = self.request(&self.prompt)?.submit()?;
+        Ok(json!(pending.is_ready_within(Duration::from_millis(self.timeout_ms))?))
     }
 
     pub fn submit_and_drop(&self) -> Outcome {

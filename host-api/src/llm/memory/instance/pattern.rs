@@ -53,11 +53,12 @@ impl Patterns {
             }
             let mut text = writer.text;
             let mut length = text.chars().count() as u64;
-            if !pattern.ends_with('$') {
+            dice.roll();
+            if !pattern.contains('$') {
                 // What follows a match is free.
-                let missing = least.saturating_sub(length).min(CHARACTERS_MAX);
-                text.extend((0..missing).map(|_| 'x'));
-                length += missing;
+                let more = liked.max(least.saturating_sub(length)).min(most.saturating_sub(length)).min(CHARACTERS_MAX);
+                text.extend((0..more).map(|_| char::from(b'a' + dice.below(26) as u8)));
+                length += more;
             }
             if (least..=most).contains(&length) {
                 return Some(text);

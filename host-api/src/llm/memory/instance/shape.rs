@@ -246,7 +246,7 @@ impl<'s> Shape<'s> {
     /// The schemas of the item at this place.
     pub(super) fn items_at(&self, index: usize) -> Vec<&'s Value> {
         let placed = self.items.iter().filter(|(places, _)| places.contains(&index)).map(|(_, schema)| *schema);
-        let contained = self.contains.iter().scan(0, |from, (count, schema)| {
+        let contained = self.contains.iter().scan(0, |from: &mut usize, (count, schema)| {
             let places = *from..from.saturating_add(*count);
             *from = places.end;
             Some((places, *schema))

@@ -1,7 +1,7 @@
 //! A bound on the work that making one answer takes, whatever the schema.
 
 /// Steps for one request. A step takes some tens of nanoseconds.
-const STEPS_MAX: u64 = 1_000_000;
+const STEPS_MAX: u64 = 300_000;
 
 /// The steps that are left. Once a part of the work found too few, there are none.
 pub(super) struct Work(u64);
