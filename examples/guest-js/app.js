@@ -1,4 +1,5 @@
-// Classifies support tickets: one model request a ticket, whose answer the host checks against a JSON schema.
+// Classifies support tickets: one model request a ticket, several under way at once, and the host checks each answer
+// against a JSON schema.
 //
 // Input: `{"tickets": [{"id": "T-1", "text": "..."}]}`. Output: the tickets with topic, urgency and sentiment,
 // and how many there are of each topic.
@@ -6,6 +7,9 @@
 import events from "holm:host/events@0.1.0";
 import llm from "holm:host/llm@0.1.0";
 import trace from "holm:host/trace@0.1.0";
+
+// Below what the host allows, which is 64 where the budget `llm_requests_open` says nothing else.
+const IN_FLIGHT_MAX = 32;
 
 const TOPICS = ["billing", "bug", "account", "question", "other"];
 
@@ -26,24 +30,48 @@ const PROMPT =
 
 const message = (role, text) => ({ role, parts: [{ tag: "text", val: text }] });
 
-function classify(ticket) {
-  const response = llm.complete({
-    messages: [message("system", PROMPT), message("user", ticket.text)],
-    tier: "fast",
-    model: null,
-    maxTokens: 100,
-    temperature: 0,
-    stop: [],
-    tools: [],
-    responseSchema: SCHEMA,
-  });
-  const text = response.parts.filter((part) => part.tag === "text").map((part) => part.val).join("");
+const request = (ticket) => ({
+  messages: [message("system", PROMPT), message("user", ticket.text)],
+  tier: "fast",
+  model: null,
+  maxTokens: 100,
+  temperature: 0,
+  stop: [],
+  tools: [],
+  responseSchema: SCHEMA,
+});
+
+function read(ticket, answer) {
+  if (answer.tag === "err") throw answer.val;
+  const text = answer.val.parts.filter((part) => part.tag === "text").map((part) => part.val).join("");
   return { id: ticket.id, ...JSON.parse(text) };
 }
 
-// Runs `work` inside a call of the trace, and ends the call with what `work` returned or threw.
-function traced(operation, inputs, work) {
-  const call = trace.start(operation, JSON.stringify(inputs));
+// The results in the order of the tickets; the first failure is thrown. Each ticket has a call of its own in the trace.
+function classify(tickets, parent) {
+  const unsent = [...tickets.entries()];
+  const waiting = [];
+  const results = [];
+  while (unsent.length + waiting.length > 0) {
+    while (unsent.length > 0 && waiting.length < IN_FLIGHT_MAX) {
+      const [index, ticket] = unsent.shift();
+      const call = parent.child("classify ticket", JSON.stringify(ticket));
+      waiting.push({ index, ticket, call, pending: llm.submit(request(ticket)) });
+    }
+    const ready = llm.wait(waiting.map(({ pending }) => pending), null);
+    // From the back, so that the positions of the others stay right.
+    for (const position of [...ready].sort((a, b) => b - a)) {
+      const [{ index, ticket, call, pending }] = waiting.splice(position, 1);
+      results[index] = traced(call, () => read(ticket, pending.get()));
+      pending[Symbol.dispose]();
+      events.emit("ticket", JSON.stringify(results[index]));
+    }
+  }
+  return results;
+}
+
+// Ends this call of the trace with what `work` returns or throws.
+function traced(call, work) {
   try {
     const output = work();
     call.finish({ tag: "ok", val: JSON.stringify(output) });
@@ -76,13 +104,8 @@ function readTickets(input) {
 export function run(input) {
   try {
     const tickets = readTickets(input);
-    const classified = traced("classify tickets", { tickets: tickets.length }, () =>
-      tickets.map((ticket) => {
-        const result = traced("classify ticket", ticket, () => classify(ticket));
-        events.emit("ticket", JSON.stringify(result));
-        return result;
-      }),
-    );
+    const call = trace.start("classify tickets", JSON.stringify({ tickets: tickets.length }));
+    const classified = traced(call, () => classify(tickets, call));
     const topics = {};
     for (const { topic } of classified) topics[topic] = (topics[topic] ?? 0) + 1;
     return JSON.stringify({ tickets: classified, topics });

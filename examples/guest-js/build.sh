@@ -10,16 +10,12 @@ command -v "$tool" >/dev/null || {
   exit 1
 }
 
-# The tool takes one folder of WIT: our world, with the host's package below it. It cannot link an interface that
-# uses a WASI resource, such as the pollable of `llm.pending.subscribe`, so the lines with one are left out. What
-# remains is a part of the same interfaces, and a component that imports a part of an interface fits the whole.
+# The tool takes one folder of WIT: our world, with the host's package below it.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/wit/deps/holm-host"
 cp world.wit "$work/wit/"
-for file in ../../host-api/wit/*.wit; do
-  sed '/pollable/d' "$file" >"$work/wit/deps/holm-host/${file##*/}"
-done
+cp ../../host-api/wit/*.wit "$work/wit/deps/holm-host/"
 
 # --sync: the host has no component-model async. --stub-wasi: the clock traps, and `Math.random` gives the same numbers
 # in every execution. --opt-size: a third smaller, and a quarter slower where it computes, which here is nowhere.

@@ -30,7 +30,8 @@ say() { echo "guests: $*" >&2; }
 has_std() { ls "$("$1" --print target-libdir --target $TARGET 2>/dev/null)"/libstd-*.rlib >/dev/null 2>&1; }
 
 # Paths of this machine would end up in panic messages, and make the bytes differ from one machine to the next.
-# Of several prefixes that match, rustc takes the last.
+# Of several prefixes that match, rustc takes the last. The folder of the registry has its name from cargo's first use.
+ls -d "$CARGO_REGISTRY"/*/ >/dev/null 2>&1 || ( cd "$1" && cargo fetch --locked --quiet )
 FLAGS=("--remap-path-prefix=$REPO=/holm")
 for index in "$CARGO_REGISTRY"/*/; do FLAGS+=("--remap-path-prefix=${index%/}=/crates"); done
 

@@ -1,1 +1,30 @@
+//! All tests that need a whole runtime, in one binary.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `outcomes` | every way an execution can end, named right, beside a neighbour that runs on |
+//! | `budgets` | every budget is enforced and named |
+//! | `isolation` | nothing of one execution is in another, and nothing is left after it |
+//! | `lifecycle` | capabilities finish in reverse order on every outcome, also when a backend hangs or panics |
+//! | `rooms` | what guests see of each capability |
+//! | `wasi` | stdio, arguments, environment and folders |
+//! | `cache` | compiled code on disk |
+//! | `examples` | the example workloads, and that they are not older than their sources |
+//! | `cli` | the command, end to end |
+//! | `golden` | help, limits, record and contract are what they were |
+//! | `environment` | no environment variable is read after start or ever written |
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed test should stop there")]
+
+mod budgets;
+mod cache;
+mod cli;
+mod environment;
+mod examples;
+mod golden;
+mod isolation;
+mod lifecycle;
+mod outcomes;
+mod rooms;
+mod support;
+mod wasi;

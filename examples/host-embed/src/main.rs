@@ -1,1 +1,33 @@
-fn main(){}
+//! `host-embed [PORT]`: serves on the loopback address until Ctrl-C. Port 0 takes a free one.
+
+use std::error::Error;
+use std::future::IntoFuture as _;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// How long requests under way may take once the server was asked to stop.
+const GRACE: Duration = Duration::from_secs(15);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let port = std::env::args().nth(1).map_or(Ok(8080), |port| port.parse::<u16>());
+    let port = port.map_err(|error| format!("usage: host-embed [PORT]: {error}"))?;
+    let router = host_embed::router()?;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    println!("http://{}", listener.local_addr()?);
+
+    let served = axum::serve(listener, router).with_graceful_shutdown(asked_to_stop());
+    tokio::select! {
+        served = served.into_future() => served?,
+        // Clients that send nothing and hang up never would hold it for ever.
+        () = async { asked_to_stop().await; tokio::time::sleep(GRACE).await } => {}
+    }
+    Ok(())
+}
+
+/// A server that cannot hear Ctrl-C stops at once.
+async fn asked_to_stop() {
+    if let Err(error) = tokio::signal::ctrl_c().await {
+        eprintln!("Ctrl-C cannot be heard: {error}");
+    }
+}

@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
+use super::pending::Tasks;
 use super::{LlmError, Request, Response, Router};
 use crate::{BudgetName, CapabilityContext, Denied, Ending, Gate, HostCall, HostError, Meter};
 
@@ -16,6 +17,7 @@ const OUTPUT_TOKENS_RESERVED: u64 = 1_024;
 pub struct LlmContext {
     router: Arc<dyn Router>,
     tally: Arc<Mutex<Tally>>,
+    pub(super) tasks: Tasks,
 }
 
 /// What an execution used, for its record.
@@ -40,7 +42,7 @@ pub(super) enum Failure {
 
 impl LlmContext {
     pub(super) fn new(router: Arc<dyn Router>) -> Self {
-        LlmContext { router, tally: Arc::default() }
+        LlmContext { router, tally: Arc::default(), tasks: Tasks::default() }
     }
 
     /// Passes the gate with a request: granted, sensible, within budget; from here on it is in the trace.
@@ -84,8 +86,9 @@ impl LlmContext {
 }
 
 impl CapabilityContext for LlmContext {
+    /// Stops what is still under way, so that its budget is given back and its call ended before the record.
     fn finish<'a>(&'a mut self, _ending: &'a Ending) -> BoxFuture<'a, Result<(), HostError>> {
-        std::future::ready(Ok(())).boxed()
+        self.tasks.end().map(Ok).boxed()
     }
 
     fn usage(&self) -> Option<serde_json::Value> {

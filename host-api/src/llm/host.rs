@@ -41,7 +41,7 @@ impl guest::Host for View<'_, LlmContext> {
         let submitted = || {
             let open = OpenRequest::take(gate.meter())?;
             let asking = context.ask(gate, "submit", request.into())?;
-            push(table, gate, PendingAnswer::send(asking, open))
+            push(table, gate, PendingAnswer::send(asking, open, &context.tasks))
         };
         answer(submitted())
     }

@@ -31,7 +31,7 @@ const PROVIDER: &str = "offline";
 /// Answers every request from the request alone: no network, no clock, no chance, no memory of the last one.
 ///
 /// - Without a script it answers with a sentence that quotes the user's last message. Requests that
-///   differ get answers that differ.
+///   differ in more than `max_tokens` get answers that differ.
 /// - With a `response_schema` the answer is JSON that matches it. What no answer is found for is a
 ///   [`LlmError::SchemaMismatch`], and so is an answer that `max_tokens` is too small for: half of it
 ///   would be no JSON. Stop sequences are for text, and do not cut it.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::context::{Asking, Failure};
 use super::{Delta, LlmError, Response};
@@ -30,11 +30,13 @@ struct Slot {
 
 impl PendingAnswer {
     /// Sends the request; it goes on whether or not the guest waits.
-    pub(super) fn send(asking: Asking, open: OpenRequest) -> Self {
+    pub(super) fn send(asking: Asking, open: OpenRequest, tasks: &Tasks) -> Self {
         let slot = Arc::<Slot>::default();
         let filled = Arc::clone(&slot);
-        let task = tokio::spawn(async move {
-            let answer = AssertUnwindSafe(asking.answer()).catch_unwind().await;
+        let stop = tasks.stop.clone();
+        let task = tasks.tracker.spawn(async move {
+            let asked = AssertUnwindSafe(asking.answer()).catch_unwind();
+            let Some(answer) = stop.run_until_cancelled(asked).await else { return };
             let answer = answer.map_err(|_panic| HostError::new("the host failed while it asked a language model"));
             *filled.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
             filled.ready.cancel();
@@ -84,6 +86,22 @@ impl Completion {
             }
             Err(failure) => Some(asking.settle(Err(failure)).map(Delta::Done)),
         }
+    }
+}
+
+/// The requests of one execution that are under way in tasks of their own.
+#[derive(Default)]
+pub(super) struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Stops them all, and waits until they have given back what they took.
+    pub(super) async fn end(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
     }
 }
 

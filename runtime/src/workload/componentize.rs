@@ -1,5 +1,7 @@
 //! Makes a component of a core module.
 
+use std::ops::Range;
+
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as COMMAND_ADAPTER,
     WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as REACTOR_ADAPTER,
@@ -16,6 +18,9 @@ use super::walk::{Walked, walk};
 
 /// What a command's toolchain calls its entry point.
 const START: &str = "_start";
+
+/// Embedded component types of one module: bindings generators add one each.
+const COMPONENT_TYPES_MAX: u64 = 50;
 
 /// Makes a component of a valid core module.
 ///
@@ -36,11 +41,7 @@ pub(super) fn componentize(
         }
         Form::Preview1Command
     } else {
-        for range in &walked.found.component_types {
-            // wit-component reads these by recursion and with all features on, so they are held to
-            // the same limits first.
-            walk(module.get(range.clone()).unwrap_or_default(), range.start, limits)?;
-        }
+        check_component_types(module, &walked.found.component_types, limits)?;
         Form::CoreModule
     };
     // The command adapter is what makes `wasi:cli/run` of `_start`, also for modules that import
@@ -50,7 +51,22 @@ pub(super) fn componentize(
         (false, true) => Some(REACTOR_ADAPTER),
         (false, false) => None,
     };
+    if adapter.is_some() && !exports_memory(types) {
+        return Err(IntakeError::from_componentize("it exports no memory with the name `memory`, which WASI needs"));
+    }
     Ok((encode(module, adapter)?, form))
+}
+
+/// wit-component reads component types by recursion, with every feature on, and merges each with all
+/// before it. So they are held to the limits first, all together.
+fn check_component_types(module: &[u8], ranges: &[Range<usize>], limits: &IntakeLimits) -> Result<(), IntakeError> {
+    let found = ranges.len() as u64;
+    if found > COMPONENT_TYPES_MAX {
+        let what = "embedded component types:";
+        return Err(IntakeError::TooLarge { what, found, limit: COMPONENT_TYPES_MAX, offset: None });
+    }
+    let share = IntakeLimits { type_steps_max: limits.type_steps_max / found.max(1), ..*limits };
+    ranges.iter().try_for_each(|range| walk(module, range.clone(), &share).map(drop))
 }
 
 fn encode(module: &[u8], adapter: Option<&[u8]>) -> Result<Vec<u8>, IntakeError> {
@@ -80,6 +96,10 @@ fn is_start(types: TypesRef<'_>) -> bool {
         }),
         _ => false,
     })
+}
+
+fn exports_memory(types: TypesRef<'_>) -> bool {
+    types.core_exports().into_iter().flatten().any(|(name, ty)| name == "memory" && matches!(ty, EntityType::Memory(_)))
 }
 
 fn not_a_command(types: TypesRef<'_>, starts: bool, others: &[&str]) -> IntakeError {

@@ -106,7 +106,16 @@ mod tests {
     #[test]
     fn other_forms_are_refused() {
         let hex = &EMPTY[7..];
-        for text in ["", "sha256:", hex, &EMPTY[..70], &format!("{EMPTY}0"), &EMPTY.to_uppercase(), &format!("sha256:{}", hex.to_uppercase()), "sha256:é"] {
+        for text in [
+            "",
+            "sha256:",
+            hex,
+            &EMPTY[..70],
+            &format!("{EMPTY}0"),
+            &EMPTY.to_uppercase(),
+            &format!("sha256:{}", hex.to_uppercase()),
+            "sha256:é",
+        ] {
             assert_eq!(text.parse::<Digest>(), Err(InvalidDigest), "{text:?}");
         }
     }

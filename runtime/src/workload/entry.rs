@@ -1,9 +1,7 @@
 //! The entry point of a component: which one it has, and whether its type is right.
 
 use wasmparser::PrimitiveValType;
-use wasmparser::component_types::{
-    ComponentDefinedType, ComponentEntityType, ComponentFuncType, ComponentFuncTypeId, ComponentValType,
-};
+use wasmparser::component_types::{ComponentDefinedType, ComponentEntityType, ComponentFuncType, ComponentValType};
 use wasmparser::types::TypesRef;
 
 use super::error::{IntakeError, bounded_names};
@@ -24,25 +22,25 @@ const TYPE_CHARS_MAX: usize = 200;
 /// # Errors
 /// There is none, or it has another type than it must have.
 pub(super) fn shape(types: TypesRef<'_>, exports: &[String]) -> Result<Shape, IntakeError> {
-    if let Some(item) = types.component_item_for_export(RUN) {
-        return match item.ty {
-            ComponentEntityType::Func(id) if function(types, id).is_some_and(|ty| is_run(types, ty)) => Ok(Shape::Workload),
-            ty => Err(wrong_type(RUN, described(types, ty), RUN_TYPE)),
+    if let Some(run) = types.component_item_for_export(RUN) {
+        return match function(types, run.ty).is_some_and(|ty| is_run(types, ty)) {
+            true => Ok(Shape::Workload),
+            false => Err(wrong_type(RUN, described(types, run.ty), RUN_TYPE)),
         };
     }
-    let Some(name) = exports.iter().find(|name| matches(COMMAND, name)) else {
+    let command = exports.iter().find(|name| matches(COMMAND, name));
+    let Some((name, command)) = command.and_then(|name| Some((name, types.component_item_for_export(name)?))) else {
         return Err(IntakeError::NoEntryPoint { exports: bounded_names(exports.iter().map(String::as_str)) });
     };
-    match types.component_item_for_export(name).map(|item| item.ty) {
-        Some(ComponentEntityType::Instance(id)) => match types.get(id).and_then(|ty| ty.exports.get(RUN)).map(|item| item.ty) {
-            Some(ComponentEntityType::Func(id)) if function(types, id).is_some_and(|ty| is_command_run(types, ty)) => {
-                Ok(Shape::Command)
-            }
-            Some(ty) => Err(wrong_type(name, format!("an interface with `run: {}`", described(types, ty)), COMMAND_TYPE)),
-            None => Err(wrong_type(name, "an interface without `run`".to_owned(), COMMAND_TYPE)),
-        },
-        Some(ty) => Err(wrong_type(name, described(types, ty), COMMAND_TYPE)),
-        None => Err(IntakeError::NoEntryPoint { exports: bounded_names(exports.iter().map(String::as_str)) }),
+    let ComponentEntityType::Instance(instance) = command.ty else {
+        return Err(wrong_type(name, described(types, command.ty), COMMAND_TYPE));
+    };
+    match types.get(instance).and_then(|ty| ty.exports.get(RUN)) {
+        Some(run) if function(types, run.ty).is_some_and(|ty| is_command_run(types, ty)) => Ok(Shape::Command),
+        Some(run) => {
+            Err(wrong_type(name, format!("an interface with `run: {}`", described(types, run.ty)), COMMAND_TYPE))
+        }
+        None => Err(wrong_type(name, "an interface without `run`".to_owned(), COMMAND_TYPE)),
     }
 }
 
@@ -50,14 +48,14 @@ fn wrong_type(export: &str, found: String, expected: &'static str) -> IntakeErro
     IntakeError::WrongType { export: shown(export, NAME_CHARS_MAX), found: shown(&found, TYPE_CHARS_MAX), expected }
 }
 
-fn function<'a>(types: TypesRef<'a>, id: ComponentFuncTypeId) -> Option<&'a ComponentFuncType> {
-    types.get(id)
+fn function<'a>(types: TypesRef<'a>, ty: ComponentEntityType) -> Option<&'a ComponentFuncType> {
+    if let ComponentEntityType::Func(id) = ty { types.get(id) } else { None }
 }
 
 fn is_run(types: TypesRef<'_>, ty: &ComponentFuncType) -> bool {
     let [(_, input)] = &*ty.params else { return false };
-    let result = ty.result.and_then(|result| parts_of_result(types, result));
-    !ty.async_ && is_string(types, *input) && matches!(result, Some((Some(ok), Some(err))) if is_string(types, ok) && is_string(types, err))
+    let Some((Some(ok), Some(err))) = ty.result.and_then(|result| parts_of_result(types, result)) else { return false };
+    !ty.async_ && [*input, ok, err].into_iter().all(|ty| is_string(types, ty))
 }
 
 fn is_command_run(types: TypesRef<'_>, ty: &ComponentFuncType) -> bool {
@@ -89,10 +87,7 @@ fn is_string(types: TypesRef<'_>, ty: ComponentValType) -> bool {
 /// A type as WIT writes it, without the insides of records and the like.
 fn described(types: TypesRef<'_>, ty: ComponentEntityType) -> String {
     match ty {
-        ComponentEntityType::Func(id) => match function(types, id) {
-            Some(ty) => described_function(types, ty),
-            None => "a function".to_owned(),
-        },
+        ComponentEntityType::Func(id) => types.get(id).map(|ty| described_function(types, ty)).unwrap_or_default(),
         ComponentEntityType::Instance(_) => "an interface".to_owned(),
         ComponentEntityType::Type { .. } => "a type".to_owned(),
         ComponentEntityType::Module(_) => "a core module".to_owned(),

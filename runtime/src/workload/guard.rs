@@ -21,6 +21,9 @@ mod tests {
     #[test]
     #[allow(clippy::panic, reason = "the point of the test")]
     fn a_panic_becomes_a_refusal() {
-        assert_eq!(guarded("a parser", || panic!("not for the user")), Err::<(), _>(IntakeError::Broke { stage: "a parser" }));
+        assert_eq!(
+            guarded("a parser", || panic!("not for the user")),
+            Err::<(), _>(IntakeError::Broke { stage: "a parser" })
+        );
     }
 }

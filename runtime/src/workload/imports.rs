@@ -43,7 +43,8 @@ pub fn matches(granted: &str, import: &str) -> bool {
 fn compatible(version: &str) -> Option<(u64, u64)> {
     let release = version.split_once('+').map_or(version, |(release, _)| release);
     let mut numbers = release.split('.').map(|number| {
-        let canonical = number.bytes().all(|digit| digit.is_ascii_digit()) && (number == "0" || !number.starts_with('0'));
+        let canonical =
+            number.bytes().all(|digit| digit.is_ascii_digit()) && (number == "0" || !number.starts_with('0'));
         number.parse::<u64>().ok().filter(|_| canonical)
     });
     let (major, minor, _patch) = (numbers.next()??, numbers.next()??, numbers.next()??);

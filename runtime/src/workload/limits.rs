@@ -10,7 +10,8 @@
 pub struct IntakeLimits {
     /// Bytes of the upload, and of the component that is made of it.
     pub bytes_max: u64,
-    /// Bytes of an upload in text form. Parsing text needs many times its size in memory.
+    /// Bytes of an upload in text form. The time to parse text grows with the square of its length, where
+    /// it is written to that end.
     pub text_bytes_max: u64,
     /// Depth of components, and of component types, in one another.
     pub nesting_max: u64,
@@ -34,8 +35,6 @@ pub struct IntakeLimits {
     pub custom_sections_max: u64,
     /// Aliases and canonical functions of components.
     pub definitions_max: u64,
-    /// Parameters and results of one core function type, together.
-    pub signature_max: u64,
     /// Instances, of modules and of components, that one instantiation makes. A component that is
     /// instantiated twice counts twice with all that is in it.
     pub instances_max: u64,
@@ -50,13 +49,16 @@ pub struct IntakeLimits {
     /// Steps that checking the component's types may take: roughly, the nodes of each type as often
     /// as the type is imported, exported, instantiated, lifted or lowered.
     pub type_steps_max: u64,
+    /// Steps that checking the code may take beyond one an operator: roughly, the parameters and results
+    /// of each block, call and branch, for each of its targets.
+    pub code_steps_max: u64,
 }
 
 impl Default for IntakeLimits {
     fn default() -> Self {
         IntakeLimits {
             bytes_max: 64 << 20,
-            text_bytes_max: 8 << 20,
+            text_bytes_max: 256 << 10,
             nesting_max: 16,
             modules_max: 500,
             components_max: 500,
@@ -68,13 +70,13 @@ impl Default for IntakeLimits {
             segments_max: 200_000,
             custom_sections_max: 5_000,
             definitions_max: 100_000,
-            signature_max: 128,
             instances_max: 1_000,
             memories_max: 100,
             memory_bytes_max: 1 << 30,
             tables_max: 100,
             table_elements_max: 1_000_000,
-            type_steps_max: 10_000_000,
+            type_steps_max: 5_000_000,
+            code_steps_max: 100_000_000,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! for whatever they are.
 
 mod cache;
+mod code;
 mod compile;
 mod componentize;
 mod digest;
@@ -79,7 +80,7 @@ impl Workload {
         at_most("bytes of its binary form:", binary.len(), limits.bytes_max)?;
         let (component, inspection) = guarded("the WebAssembly parser", || {
             let origin = Origin { form: Form::Component, encoding, bytes: bytes.len() as u64 };
-            to_component(&binary, origin, limits)
+            to_component(binary, origin, limits)
         })??;
         Ok(Workload { inner: Arc::new(Inner { digest: Digest::of(bytes), component, inspection }) })
     }
@@ -139,15 +140,20 @@ fn beginning(bytes: &[u8]) -> String {
     format!("it begins with \"{}\"", beginning.escape_ascii())
 }
 
-fn to_component(binary: &[u8], origin: Origin, limits: &IntakeLimits) -> Result<(Vec<u8>, Inspection), IntakeError> {
-    let walked = walk(binary, 0, limits)?;
+fn to_component(
+    binary: Cow<'_, [u8]>,
+    origin: Origin,
+    limits: &IntakeLimits,
+) -> Result<(Vec<u8>, Inspection), IntakeError> {
+    let walked = walk(&binary, 0..binary.len(), limits)?;
     if walked.found.encoding == wasmparser::Encoding::Component {
         let inspection = inspect::inspect(walked, binary.len() as u64, origin)?;
-        return Ok((binary.to_vec(), inspection));
+        return Ok((binary.into_owned(), inspection));
     }
-    let (component, form) = componentize::componentize(binary, &walked, limits)?;
+    let (component, form) = componentize::componentize(&binary, &walked, limits)?;
     drop(walked);
     at_most("bytes of the component:", component.len(), limits.bytes_max.saturating_add(ADAPTER_BYTES_MAX))?;
-    let inspection = inspect::inspect(walk(&component, 0, limits)?, component.len() as u64, Origin { form, ..origin })?;
+    let walked = walk(&component, 0..component.len(), limits)?;
+    let inspection = inspect::inspect(walked, component.len() as u64, Origin { form, ..origin })?;
     Ok((component, inspection))
 }

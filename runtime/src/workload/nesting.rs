@@ -4,7 +4,8 @@
 //! so a section of types is measured here before wasmparser reads it.
 
 use wasmparser::{
-    BinaryReader, ComponentAlias, ComponentExternName, ComponentImport, ComponentType, ComponentTypeRef, CoreType, Result,
+    BinaryReader, ComponentAlias, ComponentExternName, ComponentImport, ComponentType, ComponentTypeRef, CoreType,
+    Result,
 };
 
 /// What a section of component types holds.

@@ -3,15 +3,16 @@
 use std::ops::Range;
 
 use wasmparser::{
-    BinaryReader, ComponentAlias, ComponentExportSectionReader, ComponentExternalKind, ComponentImportSectionReader, ComponentInstance, ComponentOuterAliasKind,
-    CompositeInnerType, CoreType, CustomSectionReader, Encoding, Instance, KnownCustom, Payload, TypeSectionReader,
+    BinaryReader, ComponentAlias, ComponentExportSectionReader, ComponentExternalKind, ComponentImportSectionReader,
+    ComponentInstance, ComponentOuterAliasKind, CoreType, CustomSectionReader, Encoding, Instance, KnownCustom,
+    Payload,
 };
 
 use super::error::IntakeError;
 use super::inspect::{Counts, Footprint, Producers};
 use super::limits::IntakeLimits;
-use super::{inspect, nesting};
 use super::walk::Stop;
+use super::{inspect, nesting};
 
 /// Size of a page of linear memory: other sizes are switched off.
 const PAGE_BYTES: u64 = 65_536;
@@ -33,8 +34,7 @@ pub(super) struct Found {
 
 /// Counts, and stops at a limit.
 pub(super) struct Tally<'a> {
-    bytes: &'a [u8],
-    base: usize,
+    upload: &'a [u8],
     limits: &'a IntakeLimits,
     open: Vec<Open>,
     found: Found,
@@ -51,8 +51,7 @@ struct Open {
 }
 
 impl<'a> Tally<'a> {
-    /// Counts what is in `bytes`, which begin at byte `base` of the upload.
-    pub(super) fn new(bytes: &'a [u8], base: usize, limits: &'a IntakeLimits) -> Self {
+    pub(super) fn new(upload: &'a [u8], limits: &'a IntakeLimits) -> Self {
         let found = Found {
             encoding: Encoding::Module,
             counts: Counts::default(),
@@ -62,7 +61,7 @@ impl<'a> Tally<'a> {
             exports: Vec::new(),
             component_types: Vec::new(),
         };
-        Tally { bytes, base, limits, open: Vec::new(), found }
+        Tally { upload, limits, open: Vec::new(), found }
     }
 
     pub(super) fn done(self) -> Found {
@@ -129,7 +128,6 @@ impl<'a> Tally<'a> {
         match payload {
             Payload::TypeSection(s) => {
                 add(&mut counts.types, s.count().into(), "types:", limits.types_max, s.range().start)?;
-                check_signatures(s, limits)?;
             }
             Payload::ImportSection(s) => {
                 add(&mut counts.imports, s.count().into(), "imports:", limits.imports_max, s.range().start)?;
@@ -173,8 +171,8 @@ impl<'a> Tally<'a> {
         match payload {
             Payload::ComponentTypeSection(s) => {
                 let range = s.range();
-                let (start, section) = (range.start, self.bytes.get(range.start - self.base..range.end - self.base));
-                let reader = BinaryReader::new_features(section.unwrap_or_default(), start, inspect::allowed_features());
+                let (start, section) = (range.start, self.upload.get(range).unwrap_or_default());
+                let reader = BinaryReader::new_features(section, start, inspect::allowed_features());
                 let types = &mut self.found.counts.types;
                 let left = self.limits.types_max.saturating_sub(*types);
                 let declared = nesting::measure(reader, self.limits.nesting_max, left)?;
@@ -304,20 +302,6 @@ fn refuse_higher_order(kind: ComponentExternalKind, offset: usize) -> Result<(),
         _ => return Ok(()),
     };
     Err(IntakeError::Unsupported { what, offset: offset as u64 })
-}
-
-/// Calls and branches are checked parameter by parameter, so long signatures make short code slow to check.
-fn check_signatures(section: &TypeSectionReader<'_>, limits: &IntakeLimits) -> Result<(), Stop> {
-    for group in section.clone().into_iter_with_offsets() {
-        let (offset, group) = group?;
-        for ty in group.types() {
-            if let CompositeInnerType::Func(function) = &ty.composite_type.inner {
-                let length = (function.params().len() + function.results().len()) as u64;
-                at_most("parameters and results of a function type:", length, limits.signature_max, offset)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 fn add(count: &mut u64, more: u64, what: &'static str, limit: u64, offset: usize) -> Result<(), IntakeError> {

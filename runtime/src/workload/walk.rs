@@ -6,16 +6,14 @@
 use std::ops::Range;
 
 use wasmparser::types::Types;
-use wasmparser::{
-    BinaryReader, FromReader, FuncValidatorAllocations, Parser, Payload, SectionLimited, ValidPayload,
-    Validator, WasmFeatures,
-};
+use wasmparser::{BinaryReader, FromReader, Parser, Payload, SectionLimited, ValidPayload, Validator, WasmFeatures};
 
+use super::code::Bodies;
 use super::error::IntakeError;
+use super::inspect;
 use super::limits::IntakeLimits;
 use super::tally::{Found, Tally};
 use super::weigh::Scale;
-use super::inspect;
 
 /// What the walk found. The bytes are valid.
 pub(super) struct Walked {
@@ -24,36 +22,38 @@ pub(super) struct Walked {
     pub(super) found: Found,
 }
 
-/// Walks over `bytes`, which are all of the upload or begin at its byte `base`.
+/// Walks over the module or component that is in `range` of the upload.
 ///
 /// # Errors
-/// They are malformed, use a feature that is switched off, or exceed a limit.
-pub(super) fn walk(bytes: &[u8], base: usize, limits: &IntakeLimits) -> Result<Walked, IntakeError> {
+/// It is malformed, uses a feature that is switched off, or exceeds a limit.
+pub(super) fn walk(upload: &[u8], range: Range<usize>, limits: &IntakeLimits) -> Result<Walked, IntakeError> {
     let features = inspect::allowed_features();
-    let end = (base + bytes.len()) as u64;
+    let bytes = upload.len() as u64;
+    let mut tally = Tally::new(upload, limits);
     let mut checker = Checker {
-        bytes,
-        base,
+        upload,
         limits,
         features,
         validator: Validator::new_with_features(features),
-        allocations: FuncValidatorAllocations::default(),
+        bodies: Bodies::default(),
         scale: Scale::default(),
     };
-    let mut tally = Tally::new(bytes, base, limits);
-    let mut parser = Parser::new(base as u64);
+    let mut parser = Parser::new(range.start as u64);
     parser.set_features(features);
     let mut types = None;
-    for payload in parser.parse_all(bytes) {
+    for payload in parser.parse_all(upload.get(range.clone()).unwrap_or_default()) {
         let checked = payload.map_err(Stop::from).and_then(|payload| {
             tally.count(&payload)?;
             checker.check(&payload)
         });
-        types = checked.map_err(|stop| stop.into_error(end))?.or(types);
+        types = checked.map_err(|stop| stop.into_error(bytes))?.or(types);
     }
     match types {
         Some(types) => Ok(Walked { types, found: tally.done() }),
-        None => Err(IntakeError::Malformed { offset: end, bytes: end, message: "it has no end".to_owned() }),
+        None => {
+            let message = "it has no end".to_owned();
+            Err(IntakeError::Malformed { offset: range.end as u64, bytes, message })
+        }
     }
 }
 
@@ -64,10 +64,10 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    fn into_error(self, end: u64) -> IntakeError {
+    fn into_error(self, bytes: u64) -> IntakeError {
         match self {
             Stop::Refused(error) => error,
-            Stop::Invalid(error) => IntakeError::from_parser(&error, end),
+            Stop::Invalid(error) => IntakeError::from_parser(&error, bytes),
         }
     }
 }
@@ -85,12 +85,11 @@ impl From<wasmparser::Error> for Stop {
 }
 
 struct Checker<'a> {
-    bytes: &'a [u8],
-    base: usize,
+    upload: &'a [u8],
     limits: &'a IntakeLimits,
     features: WasmFeatures,
     validator: Validator,
-    allocations: FuncValidatorAllocations,
+    bodies: Bodies,
     scale: Scale,
 }
 
@@ -100,8 +99,12 @@ impl Checker<'_> {
         match payload {
             Payload::ComponentTypeSection(s) => self.one_by_one(s, 0, |v, r| v.component_type_section(&section(r)?)),
             Payload::CoreTypeSection(s) => self.one_by_one(s, 0, |v, r| v.core_type_section(&section(r)?)),
-            Payload::ComponentImportSection(s) => self.one_by_one(s, 0, |v, r| v.component_import_section(&section(r)?)),
-            Payload::ComponentExportSection(s) => self.one_by_one(s, 1, |v, r| v.component_export_section(&section(r)?)),
+            Payload::ComponentImportSection(s) => {
+                self.one_by_one(s, 0, |v, r| v.component_import_section(&section(r)?))
+            }
+            Payload::ComponentExportSection(s) => {
+                self.one_by_one(s, 1, |v, r| v.component_export_section(&section(r)?))
+            }
             Payload::InstanceSection(s) => self.one_by_one(s, 1, |v, r| v.instance_section(&section(r)?)),
             Payload::ComponentInstanceSection(s) => {
                 self.one_by_one(s, 1, |v, r| v.component_instance_section(&section(r)?))
@@ -117,9 +120,7 @@ impl Checker<'_> {
     fn check_whole(&mut self, payload: &Payload<'_>) -> Result<Option<Types>, Stop> {
         match self.validator.payload(payload)? {
             ValidPayload::Func(function, body) => {
-                let mut validator = function.into_validator(std::mem::take(&mut self.allocations));
-                validator.validate(&body)?;
-                self.allocations = validator.into_allocations();
+                self.bodies.validate(function, &body, self.limits.code_steps_max)?;
             }
             ValidPayload::End(types) => {
                 self.scale.leave();
@@ -144,9 +145,8 @@ impl Checker<'_> {
         validate: impl Fn(&mut Validator, BinaryReader<'_>) -> wasmparser::Result<()>,
     ) -> Result<(), Stop> {
         for range in items(section)? {
-            let item = self.bytes.get(range.start - self.base..range.end - self.base).unwrap_or_default();
-            let alone = [&[1], item].concat();
-            self.scale.charge_uses(uses, self.limits.type_steps_max, range.start)?;
+            let alone = [&[1], self.upload.get(range.clone()).unwrap_or_default()].concat();
+            self.scale.charge_use(uses, self.limits.type_steps_max, range.start)?;
             // One byte was put before the item: the count.
             validate(&mut self.validator, BinaryReader::new_features(&alone, range.start - 1, self.features))?;
             self.weigh(range.start)?;
@@ -156,7 +156,7 @@ impl Checker<'_> {
 
     fn weigh(&mut self, offset: usize) -> Result<(), IntakeError> {
         match self.validator.types(0) {
-            Some(types) => self.scale.weigh_new(types, self.limits.type_steps_max, offset),
+            Some(types) => self.scale.charge_new(types, self.limits.type_steps_max, offset),
             None => Ok(()),
         }
     }

@@ -239,7 +239,7 @@ struct ScriptedUsage {
 fn delay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     match u64::deserialize(deserializer)? {
         delay if delay <= DELAY_MS_MAX => Ok(delay),
-        delay => Err(D::Error::custom(format!("{delay} is more than the longest delay, {DELAY_MS_MAX}"))),
+        delay => Err(D::Error::custom(format!("`delay_ms` is {delay}; at most {DELAY_MS_MAX} is allowed"))),
     }
 }
 
@@ -271,8 +271,8 @@ mod tests {
             (r#"{"rules": [{"reply": {"txt": "x"}}]}"#, "(rules[0].reply.txt): unknown variant `txt`, expected one of `text`"),
             (r#"{"rules": [{"reply": {"text": "x", "json": 1}}]}"#, "rules[0].reply"),
             (r#"{"rules": [{"reply": {"never": false}}]}"#, "(rules[0].reply): `never` must be true"),
-            (r#"{"rules": [{"reply": {"text": ""}, "delay_ms": 99999999}]}"#, "(rules[0].delay_ms): 99999999 is more"),
-            (r#"{"rules": [{"reply": {"text": ""}, "when": {"user": "../x"}}]}"#, "(rules[0].when.user): \"../x\" is no name"),
+            (r#"{"rules": [{"reply": {"text": ""}, "delay_ms": 99999999}]}"#, "(rules[0]): `delay_ms` is 99999999; at most"),
+            (r#"{"rules": [{"reply": {"text": ""}, "when": {"user": "../x"}}]}"#, "(rules[0].when): \"../x\" is no name"),
             (r#"{"rules": [{"reply": {"tool_calls": [{"name": "a", "arguments": 1}]}}]}"#, "tool_calls[0].arguments"),
             (r#"{"rules": [{"reply": {"error": {"kind": "sad", "message": ""}}}]}"#, "error.kind): unknown variant `sad`"),
         ] {

@@ -11,8 +11,11 @@ use crate::llm::backend::Request;
 pub(super) struct Seed(u64);
 
 impl Seed {
-    /// The seed of a request: the beginning of the SHA-256 of its JSON.
+    /// The seed of a request: the beginning of the SHA-256 of its JSON. `max_tokens` is not in it: a lower
+    /// limit, as the host sets it when a budget runs short, ends an answer and does not make it another.
     pub(super) fn of(request: &Request) -> Self {
+        let Request { messages, tier, model, max_tokens: _, temperature, stop, tools, response_schema } = request;
+        let asked = (messages, tier, model, temperature, stop, tools, response_schema);
         struct Sink(Sha256);
         impl io::Write for Sink {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -25,7 +28,7 @@ impl Seed {
         }
         // Buffered: the serializer writes a few bytes at a time.
         let mut sink = io::BufWriter::new(Sink(Sha256::new()));
-        let written = serde_json::to_writer(&mut sink, request).is_ok();
+        let written = serde_json::to_writer(&mut sink, &asked).is_ok();
         let digest = match sink.into_inner() {
             Ok(Sink(hash)) if written => hash.finalize(),
             _ => Sha256::digest(b"a request that has no JSON"),

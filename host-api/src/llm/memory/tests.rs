@@ -1,29 +1,13 @@
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::Grants;
 use crate::llm::backend::{Message, Role, Tool, ToolResult};
 
 fn router(user: &str, script: &Value) -> Arc<dyn Router> {
-    let scope = Scope {
-        execution: uuid::Uuid::now_v7(),
-        user: user.parse().unwrap(),
-        session: None,
-        program: None,
-        profile: None,
-        workload: "sha256:0".into(),
-        grants: Arc::new(Grants::all()),
-        config: Arc::new(BTreeMap::new()),
-        started: Instant::now(),
-        deadline: Instant::now() + Duration::from_secs(60),
-        cancellation: CancellationToken::new(),
-    };
-    let script = Script::from_json(&script.to_string()).unwrap();
-    OfflineProvider::with_script(script).open(&Arc::new(scope)).unwrap()
+    let script = Arc::new(Script::from_json(&script.to_string()).unwrap());
+    Arc::new(OfflineRouter { script, user: user.parse().unwrap() })
 }
 
 fn plain() -> Arc<dyn Router> {

@@ -287,7 +287,7 @@ fn nonsense() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn an_answer_is_found_for_every_schema_of_the_subset(schema in schema(), topic in "[a-z]{1,9}") {
