@@ -221,6 +221,17 @@ impl Meter {
         }
     }
 
+    /// Takes from several budgets: from all of them or from none.
+    ///
+    /// # Errors
+    /// One of them has less left than is asked of it.
+    pub fn charge_all(&self, charges: &[(BudgetName, u64)]) -> Result<(), Exhausted> {
+        for (at, &(name, amount)) in charges.iter().enumerate() {
+            self.charge(name, amount).inspect_err(|_| self.release_all(charges.get(..at).unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
     /// Takes as much of `amount` as is left, and says how much that was.
     pub fn charge_up_to(&self, name: BudgetName, amount: u64) -> u64 {
         let limit = self.budget.limit(name);
@@ -237,6 +248,11 @@ impl Meter {
         let _ = self.used[name].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             Some(used.saturating_sub(amount))
         });
+    }
+
+    /// Gives back what was charged with [`Meter::charge_all`].
+    pub fn release_all(&self, charges: &[(BudgetName, u64)]) {
+        charges.iter().for_each(|&(name, amount)| self.release(name, amount));
     }
 
     /// Adds what was used beyond a reservation. It cannot be refused any more; the next charge will be.
@@ -338,6 +354,17 @@ mod tests {
         assert_eq!(meter.refused(), Some(refused));
         meter.charge(BudgetName::LlmTokens, 3).unwrap();
         assert_eq!(meter.charge_up_to(BudgetName::LlmTokens, 5), 0);
+    }
+
+    #[test]
+    fn several_charges_are_all_or_nothing_too() {
+        let meter = Meter::new(Budget::default().with(BudgetName::Events, 2).with(BudgetName::EventBytes, 10));
+        let charge = |bytes| meter.charge_all(&[(BudgetName::Events, 1), (BudgetName::EventBytes, bytes)]);
+        charge(4).unwrap();
+        assert_eq!(charge(7).unwrap_err().to_string(), "budget exceeded: event_bytes, limit 10, used 4");
+        assert_eq!((meter.used(BudgetName::Events), meter.used(BudgetName::EventBytes)), (1, 4));
+        charge(6).unwrap();
+        assert_eq!(charge(0).unwrap_err().budget, BudgetName::Events);
     }
 
     #[test]

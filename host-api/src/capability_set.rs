@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use serde::Serialize;
 use wasmtime::component::Linker;
 
@@ -82,12 +81,15 @@ impl CapabilitySet {
             if !capability.always_open() && !gate.scope().grants.allows_import(capability.name()) {
                 continue;
             }
-            match guard(capability.open(gate), time_max).await {
+            match guard(async { capability.open(gate).await }, time_max).await {
                 Ok(context) => opened.push(OpenCapability { name: capability.name(), context }),
                 Err(error) => {
                     finish(&mut opened, &Ending::of(Outcome::HostError), time_max).await;
-                    return Err(HostError::new(format!("`{}` could not be opened: {error}", capability.name()))
-                        .because(error.cause().unwrap_or_default()));
+                    let failed = HostError::new(format!("`{}` could not be opened: {error}", capability.name()));
+                    return Err(match error.cause() {
+                        Some(cause) => failed.because(cause),
+                        None => failed,
+                    });
                 }
             }
         }
@@ -99,7 +101,7 @@ impl CapabilitySet {
 pub async fn finish(opened: &mut Vec<OpenCapability>, ending: &Ending, time_max: Duration) -> FinishReport {
     let mut report = FinishReport::default();
     while let Some(mut open) = opened.pop() {
-        if let Err(error) = guard(open.context.finish(ending), time_max).await {
+        if let Err(error) = guard(async { open.context.finish(ending).await }, time_max).await {
             tracing::warn!(capability = open.name, cause = error.cause(), "finish failed: {error}");
             report.failures.push(format!("{}: {error}", open.name));
         }
@@ -114,11 +116,15 @@ pub async fn finish(opened: &mut Vec<OpenCapability>, ending: &Ending, time_max:
     report
 }
 
-/// Runs a backend's work so that neither a hang nor a panic of it gets any further.
-async fn guard<T>(work: BoxFuture<'_, Result<T, HostError>>, time_max: Duration) -> Result<T, HostError> {
+/// Runs a backend's work so that neither a hang nor a panic of it gets any further. What makes the work is
+/// the backend's too, so it has to be part of it.
+async fn guard<T>(work: impl Future<Output = Result<T, HostError>>, time_max: Duration) -> Result<T, HostError> {
     match tokio::time::timeout(time_max, AssertUnwindSafe(work).catch_unwind()).await {
         Ok(Ok(result)) => result,
         Ok(Err(_panic)) => Err(HostError::new("the backend panicked")),
         Err(_elapsed) => Err(HostError::new(format!("the backend did not answer in {} ms", time_max.as_millis()))),
     }
 }
+
+#[cfg(test)]
+mod tests;

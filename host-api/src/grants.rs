@@ -103,6 +103,22 @@ mod tests {
     }
 
     #[test]
+    fn all_is_everything_and_none_is_nothing() {
+        assert!(Grants::all().allows_import("llm") && Grants::all().allows_call("anything", "at-all"));
+        assert!(!Grants::none().allows_import("llm") && !Grants::none().allows_call("llm", "complete"));
+    }
+
+    #[test]
+    fn a_grant_reads_as_it_was_written() {
+        let grants = ["llm", "llm.complete", "my_own-thing.do-it"];
+        for text in grants {
+            assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
+        }
+        let grants: Grants = grants.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(grants.capabilities().collect::<Vec<_>>(), ["llm", "llm", "my_own-thing"]);
+    }
+
+    #[test]
     fn nonsense_is_no_grant() {
         for text in ["", ".", "llm.", "a b", "llm.complete.x", "*"] {
             assert!(text.parse::<Grant>().is_err(), "{text:?}");

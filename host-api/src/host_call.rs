@@ -113,14 +113,13 @@ impl Gate {
     /// # Errors
     /// The function is not granted.
     pub fn enter(self: &Arc<Self>, capability: &'static str, function: &'static str) -> Result<HostCall, Denied> {
-        let call = HostCall { gate: Arc::clone(self), capability, function, entered: Instant::now(), observed: None };
+        let (gate, entered) = (Arc::clone(self), Instant::now());
+        let call = HostCall { gate, capability, function, entered, observed: None, ended: false };
         if self.scope.grants.allows_call(capability, function) {
             tracing::trace!(capability, function, execution = %self.scope.execution, "host call");
             Ok(call)
         } else {
-            let denied = Denied::NotGranted(format!("{capability}.{function}"));
-            call.write_journal(Err(denied.to_string()));
-            Err(denied)
+            call.end(Err(Denied::NotGranted(format!("{capability}.{function}"))))
         }
     }
 }
@@ -132,6 +131,7 @@ pub struct HostCall {
     function: &'static str,
     entered: Instant,
     observed: Option<ObservedCall>,
+    ended: bool,
 }
 
 impl HostCall {
@@ -141,6 +141,14 @@ impl HostCall {
     /// The budget ran out.
     pub fn charge(&self, name: BudgetName, amount: u64) -> Result<(), Denied> {
         Ok(self.gate.meter.charge(name, amount)?)
+    }
+
+    /// Takes from several budgets, or from none and denies the call.
+    ///
+    /// # Errors
+    /// One of the budgets ran out.
+    pub fn charge_all(&self, charges: &[(BudgetName, u64)]) -> Result<(), Denied> {
+        Ok(self.gate.meter.charge_all(charges)?)
     }
 
     /// Bills bytes that the host copies, hashes or parses for this call: a unit of fuel each.
@@ -159,11 +167,10 @@ impl HostCall {
         &self.gate
     }
 
-    /// Shows the call to the trace: its inputs now, its result at [`HostCall::end_with`].
-    pub fn observe(&mut self, inputs: impl FnOnce() -> Value) {
+    /// Shows the call to the trace under this name: its inputs now, its result at [`HostCall::end_with`].
+    pub fn observe(&mut self, operation: &str, inputs: impl FnOnce() -> Value) {
         if let Some(observer) = &self.gate.observer {
-            let operation = format!("{}.{}", self.capability, self.function);
-            self.observed = observer.started(&operation, inputs());
+            self.observed = observer.started(operation, inputs());
         }
     }
 
@@ -175,14 +182,16 @@ impl HostCall {
         self.gate.race(work).await
     }
 
-    /// Ends a call that has nothing to show but that it was made.
-    pub fn end(&self) {
-        self.write_journal(Ok(Value::Null));
+    /// Ends a call that has nothing to show but that it was made, or why it was denied. Gives the result on.
+    pub fn end<T, E: std::fmt::Display>(self, result: Result<T, E>) -> Result<T, E> {
+        self.end_with(&result, |_| Value::Null);
+        result
     }
 
     /// Ends the call: its result goes to the trace, if it was observed, and to the journal, if one is
     /// kept. `view` makes the JSON of a good result; it runs only where somebody looks.
     pub fn end_with<T, E: std::fmt::Display>(mut self, result: &Result<T, E>, view: impl FnOnce(&T) -> Value) {
+        self.ended = true;
         let observed = self.observed.take();
         if observed.is_none() && self.gate.journal.is_none() {
             return;
@@ -208,10 +217,17 @@ impl HostCall {
 }
 
 impl Drop for HostCall {
-    /// A call that was given up on the way still ends in the trace.
+    /// A call that was given up on the way still ends in the trace and in the journal.
     fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.write_journal(Err(Denied::Cancelled.to_string()));
         if let (Some(observer), Some(call)) = (&self.gate.observer, self.observed.take()) {
             observer.ended(call, Err(Denied::Cancelled.to_string()));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ mod capability_set;
 mod error;
 pub mod events;
 pub mod execution;
+#[cfg(test)]
+mod fixture;
 mod grants;
 mod host_call;
 mod journal;

@@ -47,8 +47,11 @@ pub const INTERFACES: &[&str] = &[
 /// Bytes that a guest may write to a stream at once; the limit is the budget's, this is only the chunk.
 const WRITE_CHUNK_BYTES: usize = 64 * 1024;
 
-/// A line on stderr is logged when it ends, or when it is this long.
+/// A line on stderr is logged when it ends. One that is longer than this is cut.
 const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
+
+/// A list of random bytes is made one byte at a time, each through the meter.
+const FUEL_PER_LISTED_BYTE: usize = 16;
 
 /// A folder of the host that the guest sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,11 +246,32 @@ impl LogWriter {
         LogWriter { gate: Arc::clone(gate), line: Arc::default() }
     }
 
+    fn log(&self, line: &[u8]) -> StreamResult<()> {
+        let logged = self.gate.log(Level::Info, &String::from_utf8_lossy(line));
+        logged.map_err(|exhausted| StreamError::Trap(wasmtime::Error::new(exhausted)))
+    }
+
+    /// Goes on with a line, and logs the beginning of it whenever it gets too long.
+    fn extend(&self, line: &mut Vec<u8>, mut text: &[u8]) -> StreamResult<()> {
+        while let Some((fits, rest)) = text.split_at_checked(LOG_LINE_BYTES_MAX.saturating_sub(line.len()))
+            && !rest.is_empty()
+        {
+            line.extend_from_slice(fits);
+            // A character that is cut goes to the next line, as bytes that are none would.
+            let cut = line.len() - line.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len());
+            let next = line.split_off(cut);
+            self.log(&std::mem::replace(line, next))?;
+            text = rest;
+        }
+        line.extend_from_slice(text);
+        Ok(())
+    }
+
     fn flush_line(&self) {
         let line = std::mem::take(&mut *self.line.lock().unwrap_or_else(PoisonError::into_inner));
         if !line.is_empty() {
             // The execution is over: a line beyond the budget is cut off like any other.
-            let _ = self.gate.log(Level::Info, &String::from_utf8_lossy(&line));
+            let _ = self.log(&line);
         }
     }
 }
@@ -257,12 +281,9 @@ impl OutputStream for LogWriter {
         self.gate.meter().owe_fuel(bytes.len() as u64);
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            line.extend_from_slice(piece.strip_suffix(b"\n").unwrap_or(piece));
-            if piece.ends_with(b"\n") || line.len() >= LOG_LINE_BYTES_MAX {
-                let whole = std::mem::take(&mut *line);
-                self.gate
-                    .log(Level::Info, &String::from_utf8_lossy(&whole))
-                    .map_err(|exhausted| StreamError::Trap(wasmtime::Error::new(exhausted)))?;
+            self.extend(&mut line, piece.strip_suffix(b"\n").unwrap_or(piece))?;
+            if piece.ends_with(b"\n") {
+                self.log(&std::mem::take(&mut *line))?;
             }
         }
         Ok(())
@@ -321,29 +342,31 @@ impl StdinStream for Stdin {
 /// ends the execution.
 struct MeteredRandom(Arc<Meter>);
 
+impl MeteredRandom {
+    fn take(&self, bytes: usize, fuel: usize) -> bool {
+        self.0.owe_fuel(fuel as u64);
+        let taken = self.0.charge(BudgetName::RandomBytes, bytes as u64);
+        taken.map_err(|exhausted| self.0.trip(exhausted)).is_ok()
+    }
+}
+
 impl TryRng for MeteredRandom {
     type Error = Infallible;
 
+    /// WASI makes a list of random bytes of these, and of each keeps one byte: the guest pays for what it
+    /// gets, and in fuel for what that takes.
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
+        if self.take(1, FUEL_PER_LISTED_BYTE) { rand::rng().try_next_u32() } else { Ok(0) }
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes))
+        if self.take(8, 8) { rand::rng().try_next_u64() } else { Ok(0) }
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.0.owe_fuel(bytes.len() as u64);
-        match self.0.charge(BudgetName::RandomBytes, bytes.len() as u64) {
-            Ok(()) => rand::rng().try_fill_bytes(bytes),
-            Err(exhausted) => {
-                self.0.trip(exhausted);
-                Ok(())
-            }
-        }
+        if self.take(bytes.len(), bytes.len()) { rand::rng().try_fill_bytes(bytes) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ use pieces::{Pieces, Upto};
 /// The library may take this much of the bare loop's time.
 const RATIO_MAX: f64 = 2.5;
 
-const INPUT: &str = "A hundred bytes go in, and the guest gives them back: this is the least that an execution can do. ....";
+const INPUT: &str = "A hundred bytes go in, and the guest gives them back: this is the least that an execution can do. ..";
 
 /// How much is measured.
 struct Effort {

@@ -21,6 +21,8 @@ use crate::workload::{Compiler, DiskCache, IntakeLimits};
 /// spinning guests delay neither a deadline nor a neighbour's start by more than a few turns.
 const GUEST_TURNS_PER_LOOK: u32 = 3;
 
+type AddCapability = Box<dyn FnOnce(&mut CapabilitySet) -> Result<(), DuplicateCapability> + Send>;
+
 /// Puts a runtime together. What is not set has a default that is good for one machine.
 pub struct RuntimeBuilder {
     executions_max: u32,
@@ -32,7 +34,7 @@ pub struct RuntimeBuilder {
     events: Arc<dyn EventBackend>,
     trace: Arc<dyn TraceBackend>,
     llm: Arc<dyn LlmBackend>,
-    added: Vec<Box<dyn FnOnce(&mut CapabilitySet) -> Result<(), DuplicateCapability> + Send>>,
+    added: Vec<AddCapability>,
 }
 
 impl Default for RuntimeBuilder {
@@ -168,10 +170,10 @@ impl RuntimeBuilder {
 
 fn guest_threads(threads: Option<usize>) -> Result<GuestThreads, HostError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
-    }
+    // Where nobody says how many, tokio would ask an environment variable.
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     builder
+        .worker_threads(threads.unwrap_or_else(cores))
         .thread_name("holm-guest")
         .event_interval(GUEST_TURNS_PER_LOOK)
         .global_queue_interval(GUEST_TURNS_PER_LOOK)

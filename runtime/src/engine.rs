@@ -18,6 +18,9 @@ const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
 /// Largest table of the pool, in elements. The budget sums over all tables; this is for one.
 const TABLE_ELEMENTS_MAX: usize = 200_000;
 
+/// Tables that one core module may define.
+const TABLES_PER_MODULE_MAX: u32 = 16;
+
 /// How instances get their memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Allocation {
@@ -109,6 +112,7 @@ fn pooling(executions_max: u32) -> PoolingAllocationConfig {
         .total_stacks(executions_max)
         .max_component_instance_size(4 * 1024 * 1024)
         .max_core_instance_size(4 * 1024 * 1024)
+        .max_tables_per_module(TABLES_PER_MODULE_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT_BYTES)
         .table_keep_resident(64 * 1024)

@@ -1,1 +1,8 @@
-//! x
+//! The command, end to end, as a process.
+
+mod endings;
+mod options;
+mod records;
+mod signals;
+mod terminal;
+mod workloads;

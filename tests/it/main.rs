@@ -19,6 +19,7 @@
 mod budgets;
 mod cache;
 mod cli;
+mod command;
 mod environment;
 mod examples;
 mod golden;

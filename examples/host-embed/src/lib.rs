@@ -20,6 +20,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use holm_runtime::host_api::trace::MemoryTrace;
 use holm_runtime::host_api::{Budget, BudgetName, Grant, Grants, HostError, Name, Outcome};
 use holm_runtime::workload::{CompileError, Workload};
 use holm_runtime::{ExecutionRequest, Record, Runtime};
@@ -53,11 +54,17 @@ type Failure = (StatusCode, String);
 pub fn router() -> Result<Router, HostError> {
     let notes = Notes::default();
     let grants = ["notes", "events"].into_iter().map(str::parse::<Grant>).collect::<Result<Grants, _>>();
+    let budget = Budget::default()
+        .with(BudgetName::Fuel, 2_000_000_000)
+        .with(BudgetName::WallMs, 10_000)
+        .with(BudgetName::OutputBytes, 1 << 20);
+    // Traces of the newest executions. A real server has a backend that takes them elsewhere.
+    let trace = MemoryTrace::new(100, 0);
     let server = Server {
-        runtime: Runtime::builder().executions_max(200).capability(notes.clone()).build()?,
+        runtime: Runtime::builder().executions_max(200).trace(trace).capability(notes.clone()).build()?,
         notes,
         grants: grants.map_err(|error| HostError::new(error.to_string()))?,
-        budget: Budget::default().with(BudgetName::Fuel, 2_000_000_000).with(BudgetName::WallMs, 10_000),
+        budget,
         workloads: RwLock::default(),
         intakes: Arc::new(Semaphore::new(INTAKES_MAX)),
     };
@@ -104,10 +111,8 @@ async fn execute(
 ) -> Result<(StatusCode, Json<Record>), Failure> {
     let workload = server.workloads.read().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
     let workload = workload.ok_or_else(|| (StatusCode::NOT_FOUND, format!("no workload is named `{name}`")))?;
-    let request = ExecutionRequest::new(user, workload)
-        .input(input)
-        .grants(server.grants.clone())
-        .budget(server.budget.clone());
+    let request =
+        ExecutionRequest::new(user, workload).input(input).grants(server.grants.clone()).budget(server.budget.clone());
     // A client that goes away drops this future, and that asks the execution to stop.
     let execution = server.runtime.execute(request).await;
     if let Some(cause) = execution.cause {

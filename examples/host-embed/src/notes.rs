@@ -132,9 +132,7 @@ impl Host for View<'_, NotesContext> {
         let add = || {
             let call = gate.enter("notes", "add")?;
             call.moves(text.len());
-            let added = context.add(text);
-            call.end_with(&added, |count| (*count).into());
-            added
+            call.end(context.add(text))
         };
         Ok(add().map_err(|denied: Denied| denied.to_string()))
     }
@@ -144,8 +142,8 @@ impl Host for View<'_, NotesContext> {
         let all = || {
             let call = gate.enter("notes", "all")?;
             let notes = context.all();
-            call.moves(notes.iter().map(|note| size_of::<String>() + note.len()).sum()).end();
-            Ok(notes)
+            call.moves(notes.iter().map(|note| size_of::<String>() + note.len()).sum());
+            call.end(Ok(notes))
         };
         Ok(all().map_err(|denied: Denied| denied.to_string()))
     }

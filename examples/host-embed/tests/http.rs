@@ -1,5 +1,5 @@
 //! The server, driven by plain HTTP as its clients do.
-#![allow(clippy::unwrap_used, reason = "a failed test should stop there")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed test should stop there")]
 
 use std::future::IntoFuture as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -77,8 +77,11 @@ impl Server {
 fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
-        .unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
     stream
 }
 
@@ -160,7 +163,8 @@ fn refusals_say_why_in_a_sentence() {
     assert_eq!(server.call("POST", "/users/alice/executions/note", &"x".repeat(1 << 21)).0, 413);
 
     let import = r#"(import "holm:host/trace@0.1.0" (instance))"#;
-    let (status, _) = server.call("PUT", "/workloads/traces", &SPIN.replacen("(component", &format!("(component {import}"), 1));
+    let (status, _) =
+        server.call("PUT", "/workloads/traces", &SPIN.replacen("(component", &format!("(component {import}"), 1));
     assert_eq!(status, 201);
     let (status, record) = server.run("alice", "traces", "");
     assert_eq!((status, &record["outcome"]["kind"]), (403, &json!("refused")), "{record}");
@@ -191,8 +195,7 @@ fn a_client_that_goes_away_takes_its_execution_with_it() {
 #[test]
 #[cfg(unix)]
 fn the_program_prints_its_address_and_ends_at_ctrl_c() {
-    let mut program =
-        Command::new(env!("CARGO_BIN_EXE_host-embed")).arg("0").stdout(Stdio::piped()).spawn().unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_host-embed")).arg("0").stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(program.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("http://").unwrap().parse().unwrap();

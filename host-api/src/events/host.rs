@@ -11,15 +11,12 @@ type Answer = wasmtime::Result<Result<(), GuestDenied>>;
 impl View<'_, EventsContext> {
     fn send(&mut self, function: &'static str, bytes: usize, kind: EventKind) -> Answer {
         let (context, _, gate) = self.parts()?;
-        let sent = || -> Result<(), Denied> {
-            let call = gate.enter("events", function)?;
-            call.charge(BudgetName::Events, 1)?;
-            call.charge(BudgetName::EventBytes, bytes as u64)?;
-            context.send(gate.scope().execution, kind);
-            call.moves(bytes).end();
-            Ok(())
-        };
-        Ok(sent().map_err(Into::into))
+        let sent = gate.enter("events", function).and_then(|call| {
+            let charged =
+                call.moves(bytes).charge_all(&[(BudgetName::Events, 1), (BudgetName::EventBytes, bytes as u64)]);
+            call.end(charged.map(|()| context.send(gate.scope().execution, kind)))
+        });
+        Ok(sent.map_err(Into::into))
     }
 }
 
@@ -43,12 +40,10 @@ impl Host for View<'_, EventsContext> {
             GuestLevel::Warn => Level::Warn,
             GuestLevel::Error => Level::Error,
         };
-        let logged = || -> Result<(), Denied> {
-            let call = gate.enter("events", "log")?;
-            gate.log(level, &message)?;
-            call.moves(message.len()).end();
-            Ok(())
-        };
-        Ok(logged().map_err(Into::into))
+        let logged = gate.enter("events", "log").and_then(|call| {
+            let logged = call.moves(message.len()).gate().log(level, &message);
+            call.end(logged.map_err(Denied::from))
+        });
+        Ok(logged.map_err(Into::into))
     }
 }

@@ -4,6 +4,8 @@ mod backend;
 mod context;
 mod host;
 mod memory;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! Who an execution belongs to and what it may still spend.
 
 mod host;
+#[cfg(test)]
+mod tests;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;

@@ -20,7 +20,7 @@ pub struct LlmContext {
     pub(super) tasks: Tasks,
 }
 
-/// What an execution used, for its record.
+/// What an execution used, for its record. A request that was given up has neither failed nor an answer.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Tally {
     requests: u64,
@@ -46,21 +46,39 @@ impl LlmContext {
     }
 
     /// Passes the gate with a request: granted, sensible, within budget; from here on it is in the trace.
-    pub(super) fn ask(
+    /// `place` makes what the guest holds of it.
+    pub(super) fn ask<P>(
         &self,
         gate: &Arc<Gate>,
         function: &'static str,
         mut request: Request,
-    ) -> Result<Asking, Failure> {
+        place: impl FnOnce() -> Result<P, Denied>,
+    ) -> Result<(Asking, P), Failure> {
         let mut call = gate.enter("llm", function)?;
-        request.check()?;
         let bytes = request.bytes();
         call.moves(usize::try_from(bytes).unwrap_or(usize::MAX));
-        call.charge(BudgetName::LlmRequests, 1)?;
-        call.charge(BudgetName::LlmRequestBytes, bytes)?;
-        let reservation = Reservation::for_request(gate.meter(), &mut request)?;
-        call.observe(|| request.trace_view());
-        Ok(Asking { call, reservation, router: Arc::clone(&self.router), tally: Arc::clone(&self.tally), request })
+        let admit = || -> Result<_, Failure> {
+            request.check()?;
+            let reservation = Reservation::for_request(gate.meter(), &mut request)?;
+            Ok((reservation, self.count(&call, bytes, place)?))
+        };
+        let (reservation, place) = match admit() {
+            Ok(admitted) => admitted,
+            Err(failure) => return call.end(Err(failure)),
+        };
+        // However it was sent, it is the same to who reads the trace.
+        call.observe("llm.complete", || request.trace_view());
+        let (router, tally) = (Arc::clone(&self.router), Arc::clone(&self.tally));
+        Ok((Asking { call, reservation, router, tally, request }, place))
+    }
+
+    /// Counts a request that nothing else denies: one that is denied costs nothing.
+    fn count<P>(&self, call: &HostCall, bytes: u64, place: impl FnOnce() -> Result<P, Denied>) -> Result<P, Denied> {
+        let counted = [(BudgetName::LlmRequests, 1), (BudgetName::LlmRequestBytes, bytes)];
+        call.charge_all(&counted)?;
+        let place = place().inspect_err(|_| call.gate().meter().release_all(&counted))?;
+        lock(&self.tally).requests += 1;
+        Ok(place)
     }
 
     /// One vector an input.
@@ -73,13 +91,21 @@ impl LlmContext {
         let mut call = gate.enter("llm", "embed")?;
         let bytes: usize = inputs.iter().map(String::len).sum();
         call.moves(bytes);
-        call.charge(BudgetName::LlmRequests, 1)?;
-        call.charge(BudgetName::LlmRequestBytes, bytes as u64)?;
-        call.charge(BudgetName::LlmTokens, (bytes as u64).div_ceil(4))?;
-        call.observe(|| serde_json::json!({ "model": model, "inputs": inputs.len(), "bytes": bytes }));
+        let admit = || -> Result<_, Denied> {
+            let reservation = Reservation::take(gate.meter(), (bytes as u64).div_ceil(4))?;
+            self.count(&call, bytes as u64, || Ok(reservation))
+        };
+        let reservation = match admit() {
+            Ok(reservation) => reservation,
+            Err(denied) => return call.end(Err(denied.into())),
+        };
+        call.observe("llm.embed", || serde_json::json!({ "model": model, "inputs": inputs.len(), "bytes": bytes }));
         let answered = Arc::clone(&self.router).embed(model, inputs).map(|result| result.map_err(Failure::Llm));
         let result = call.race(answered).await;
-        lock(&self.tally).count(result.is_ok());
+        match &result {
+            Ok(_) => reservation.keep(),
+            Err(_) => lock(&self.tally).failed += 1,
+        }
         call.end_with(&result, |vectors| serde_json::json!({ "vectors": vectors.len() }));
         result
     }
@@ -97,19 +123,16 @@ impl CapabilityContext for LlmContext {
 }
 
 impl Tally {
-    fn count(&mut self, answered: bool) {
-        self.requests += 1;
-        self.failed += u64::from(!answered);
-    }
-
+    /// The end of a request. What a provider says of its usage may be any number.
     fn add(&mut self, result: &Result<Response, Failure>) {
-        self.count(result.is_ok());
-        if let Ok(response) = result {
-            self.cached += u64::from(response.cached);
-            self.input_tokens += response.usage.input_tokens;
-            self.output_tokens += response.usage.output_tokens;
-            self.cost_microusd += response.usage.cost_microusd.unwrap_or(0);
-        }
+        let Ok(Response { usage, cached, .. }) = result else {
+            self.failed += 1;
+            return;
+        };
+        self.cached += u64::from(*cached);
+        self.input_tokens = self.input_tokens.saturating_add(usage.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(usage.output_tokens);
+        self.cost_microusd = self.cost_microusd.saturating_add(usage.cost_microusd.unwrap_or(0));
     }
 }
 
@@ -157,10 +180,6 @@ impl Reservation {
     /// Takes what the input will cost, by a conservative estimate, and the longest answer. Where less is
     /// left, the longest answer is what is left.
     fn for_request(meter: &Arc<Meter>, request: &mut Request) -> Result<Self, Denied> {
-        let spent = meter.used(BudgetName::LlmCostMicrousd);
-        if spent >= meter.budget().limit(BudgetName::LlmCostMicrousd) {
-            return Err(meter.refuse(BudgetName::LlmCostMicrousd, spent).into());
-        }
         let input = request.input_tokens_estimate();
         let mut output = request.max_tokens.map_or(OUTPUT_TOKENS_RESERVED, u64::from);
         if let Some(left) = meter.left(BudgetName::LlmTokens)
@@ -170,9 +189,22 @@ impl Reservation {
             output = left - input;
             request.max_tokens = Some(u32::try_from(output).unwrap_or(u32::MAX));
         }
-        let tokens = input.saturating_add(output);
+        Reservation::take(meter, input.saturating_add(output))
+    }
+
+    /// Takes these tokens, unless the money is spent.
+    fn take(meter: &Arc<Meter>, tokens: u64) -> Result<Self, Denied> {
+        let spent = meter.used(BudgetName::LlmCostMicrousd);
+        if spent >= meter.budget().limit(BudgetName::LlmCostMicrousd) {
+            return Err(meter.refuse(BudgetName::LlmCostMicrousd, spent).into());
+        }
         meter.charge(BudgetName::LlmTokens, tokens)?;
         Ok(Reservation { meter: Arc::clone(meter), tokens })
+    }
+
+    /// The tokens are used, as many as were taken.
+    fn keep(mut self) {
+        self.tokens = 0;
     }
 
     fn settle(mut self, response: &Response) {

@@ -17,8 +17,14 @@ use crate::{Denied, Gate, View};
 
 type Answer<T> = wasmtime::Result<Result<T, guest::Error>>;
 
-fn push<T: Send + 'static>(table: &mut ResourceTable, gate: &Gate, entry: T) -> Result<Resource<T>, Failure> {
-    table.push(entry).map_err(|_full| Denied::from(handles_exhausted(gate, table)).into())
+/// The guest's handle, before anything is sent: what is denied was not sent.
+fn push<T: Send + 'static>(
+    table: &mut ResourceTable,
+    gate: &Gate,
+    entry: impl FnOnce(OpenRequest) -> T,
+) -> Result<Resource<T>, Denied> {
+    let open = OpenRequest::take(gate.meter())?;
+    table.push(entry(open)).map_err(|_full| handles_exhausted(gate, table).into())
 }
 
 fn answer<T, G: From<T>>(result: Result<T, Failure>) -> Answer<G> {
@@ -29,21 +35,22 @@ impl guest::Host for View<'_, LlmContext> {
     /// The guest waits; it sees the answer, or why there is none.
     async fn complete(&mut self, request: guest::Request) -> Answer<guest::Response> {
         let (context, _, gate) = self.parts()?;
-        match context.ask(gate, "complete", request.into()) {
-            Ok(asking) => answer(asking.answer().await),
-            Err(failure) => answer::<super::Response, _>(Err(failure)),
+        match context.ask(gate, "complete", request.into(), || Ok(())) {
+            Ok((asking, ())) => answer(asking.answer().await),
+            Err(failure) => Ok(Err(failure.into())),
         }
     }
 
     /// The guest sees `exhausted` once `llm_requests_open` or `handles` ran out.
     fn submit(&mut self, request: guest::Request) -> Answer<Resource<PendingAnswer>> {
         let (context, table, gate) = self.parts()?;
-        let submitted = || {
-            let open = OpenRequest::take(gate.meter())?;
-            let asking = context.ask(gate, "submit", request.into())?;
-            push(table, gate, PendingAnswer::send(asking, open, &context.tasks))
-        };
-        answer(submitted())
+        match context.ask(gate, "submit", request.into(), || push(table, gate, PendingAnswer::new)) {
+            Ok((asking, pending)) => {
+                table.get_mut(&pending)?.send(asking, &context.tasks);
+                Ok(Ok(pending))
+            }
+            Err(failure) => Ok(Err(failure.into())),
+        }
     }
 
     /// The guest waits; it sees the positions of the requests that are ready. Each request in the list
@@ -83,12 +90,13 @@ impl guest::Host for View<'_, LlmContext> {
     /// The guest sees `exhausted` once `llm_requests_open` or `handles` ran out.
     fn start_stream(&mut self, request: guest::Request) -> Answer<Resource<Completion>> {
         let (context, table, gate) = self.parts()?;
-        let started = || {
-            let open = OpenRequest::take(gate.meter())?;
-            let asking = context.ask(gate, "start-stream", request.into())?;
-            push(table, gate, Completion::send(asking, open))
-        };
-        answer(started())
+        match context.ask(gate, "start-stream", request.into(), || push(table, gate, Completion::new)) {
+            Ok((asking, completion)) => {
+                table.get_mut(&completion)?.send(asking);
+                Ok(Ok(completion))
+            }
+            Err(failure) => Ok(Err(failure.into())),
+        }
     }
 
     /// The guest waits; it sees one vector an input, or why there is none.
@@ -101,7 +109,7 @@ impl guest::Host for View<'_, LlmContext> {
 impl guest::HostPending for View<'_, LlmContext> {
     /// The guest sees the answer once.
     fn get(&mut self, pending: Resource<PendingAnswer>) -> wasmtime::Result<Option<Result<guest::Response, guest::Error>>> {
-        let taken = self.table().get(&pending)?.take()?;
+        let taken = self.table().get_mut(&pending)?.take()?;
         Ok(taken.map(|result| result.map(Into::into).map_err(Into::into)))
     }
 

@@ -6,8 +6,8 @@ mod convert;
 mod host;
 mod memory;
 mod pending;
-
-
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

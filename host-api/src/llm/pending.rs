@@ -15,8 +15,10 @@ use crate::{BudgetName, Denied, HostError, Meter};
 /// A request under way. Dropping it cancels the request.
 pub struct PendingAnswer {
     slot: Arc<Slot>,
-    _task: AbortOnDropHandle<()>,
-    _open: OpenRequest,
+    /// None before the request is sent.
+    _task: Option<AbortOnDropHandle<()>>,
+    /// None once the answer was fetched.
+    open: Option<OpenRequest>,
 }
 
 /// Where the answer of a request arrives.
@@ -29,10 +31,13 @@ struct Slot {
 }
 
 impl PendingAnswer {
+    pub(super) fn new(open: OpenRequest) -> Self {
+        PendingAnswer { slot: Arc::default(), _task: None, open: Some(open) }
+    }
+
     /// Sends the request; it goes on whether or not the guest waits.
-    pub(super) fn send(asking: Asking, open: OpenRequest, tasks: &Tasks) -> Self {
-        let slot = Arc::<Slot>::default();
-        let filled = Arc::clone(&slot);
+    pub(super) fn send(&mut self, asking: Asking, tasks: &Tasks) {
+        let filled = Arc::clone(&self.slot);
         let stop = tasks.stop.clone();
         let task = tasks.tracker.spawn(async move {
             let asked = AssertUnwindSafe(asking.answer()).catch_unwind();
@@ -41,7 +46,7 @@ impl PendingAnswer {
             *filled.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
             filled.ready.cancel();
         });
-        PendingAnswer { slot, _task: AbortOnDropHandle::new(task), _open: open }
+        self._task = Some(AbortOnDropHandle::new(task));
     }
 
     /// Is cancelled once the answer is there.
@@ -50,41 +55,55 @@ impl PendingAnswer {
     }
 
     /// The answer, once.
-    pub(super) fn take(&self) -> Result<Option<Result<Response, Failure>>, HostError> {
-        self.slot.answer.lock().unwrap_or_else(PoisonError::into_inner).take().transpose()
+    pub(super) fn take(&mut self) -> Result<Option<Result<Response, Failure>>, HostError> {
+        let answer = self.slot.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if answer.is_some() {
+            self.open = None;
+        }
+        answer.transpose()
     }
 }
 
 /// An answer being written. Dropping it cancels the request.
 pub struct Completion {
-    deltas: BoxStream<'static, Result<Delta, LlmError>>,
+    /// None before the request is sent, and once the answer ended.
+    writing: Option<Writing>,
     /// None once the answer ended.
-    asking: Option<Asking>,
-    _open: OpenRequest,
+    open: Option<OpenRequest>,
+}
+
+struct Writing {
+    deltas: BoxStream<'static, Result<Delta, LlmError>>,
+    asking: Asking,
 }
 
 impl Completion {
+    pub(super) fn new(open: OpenRequest) -> Self {
+        Completion { writing: None, open: Some(open) }
+    }
+
     /// Sends the request.
-    pub(super) fn send(mut asking: Asking, open: OpenRequest) -> Self {
+    pub(super) fn send(&mut self, mut asking: Asking) {
         let request = std::mem::take(&mut asking.request);
         let deltas = Arc::clone(&asking.router).stream(request);
-        Completion { deltas, asking: Some(asking), _open: open }
+        self.writing = Some(Writing { deltas, asking });
     }
 
     /// What comes next; the end settles the request.
     pub(super) async fn next(&mut self) -> Option<Result<Delta, Failure>> {
-        let asking = self.asking.take()?;
-        let next = self.deltas.next().map(|next| match next {
+        // If the backend panics, the answer has ended, and gives back what it took.
+        let (mut writing, open) = (self.writing.take()?, self.open.take());
+        let next = writing.deltas.next().map(|next| match next {
             Some(delta) => delta.map_err(Failure::Llm),
             None => Err(LlmError::Unavailable("the answer broke off".to_owned()).into()),
         });
-        match asking.call.race(next).await {
-            Ok(Delta::Done(response)) => Some(asking.settle(Ok(response)).map(Delta::Done)),
+        match writing.asking.call.race(next).await {
+            Ok(Delta::Done(response)) => Some(writing.asking.settle(Ok(response)).map(Delta::Done)),
             Ok(delta) => {
-                self.asking = Some(asking);
+                (self.writing, self.open) = (Some(writing), open);
                 Some(Ok(delta))
             }
-            Err(failure) => Some(asking.settle(Err(failure)).map(Delta::Done)),
+            Err(failure) => Some(writing.asking.settle(Err(failure)).map(Delta::Done)),
         }
     }
 }

@@ -39,9 +39,8 @@ impl Host for View<'_, TraceContext> {
         let calls = Arc::clone(&context.calls);
         answer(gate.enter("trace", "start").and_then(|call| {
             call.moves(operation.len()).parses(inputs.len());
-            let id = calls.start(&operation, &inputs)?;
-            call.end();
-            push(table, gate, TraceCall { calls, id })
+            let started = calls.start(&operation, &inputs);
+            call.end(started.and_then(|id| push(table, gate, TraceCall { calls, id })))
         }))
     }
 
@@ -93,9 +92,8 @@ impl HostCallResource for View<'_, TraceContext> {
         let calls = Arc::clone(&context.calls);
         answer(gate.enter("trace", "child").and_then(|call| {
             call.moves(operation.len()).parses(inputs.len());
-            let id = calls.child(parent, &operation, &inputs)?;
-            call.end();
-            push(table, gate, TraceCall { calls, id })
+            let started = calls.child(parent, &operation, &inputs);
+            call.end(started.and_then(|id| push(table, gate, TraceCall { calls, id })))
         }))
     }
 
@@ -104,9 +102,8 @@ impl HostCallResource for View<'_, TraceContext> {
         let (context, table, gate) = self.parts()?;
         let id = table.get(&call)?.id;
         answer(gate.enter("trace", "set-attribute").and_then(|call| {
-            context.calls.set_attribute(id, &key, &value)?;
-            call.moves(key.len()).parses(value.len()).end();
-            Ok(())
+            call.moves(key.len()).parses(value.len());
+            call.end(context.calls.set_attribute(id, &key, &value))
         }))
     }
 
@@ -117,9 +114,7 @@ impl HostCallResource for View<'_, TraceContext> {
         answer(gate.enter("trace", "finish").and_then(|call| {
             let output = output.as_deref().map_err(String::as_str);
             call.parses(output.map_or_else(str::len, str::len));
-            context.calls.finish_call(id, output)?;
-            call.end();
-            Ok(())
+            call.end(context.calls.finish_call(id, output))
         }))
     }
 

@@ -283,29 +283,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed test should stop there")]
 pub(super) mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::trace::Calls;
-    use crate::{Budget, Grants, Meter, Outcome};
+    use crate::{Budget, Meter, Outcome};
 
     /// The scope of a new execution of this user's.
     pub(crate) fn scope(user: &str) -> Arc<Scope> {
-        let started = Instant::now();
-        Arc::new(Scope {
-            execution: Uuid::now_v7(),
-            user: user.parse().unwrap(),
-            session: None,
-            program: None,
-            profile: None,
-            workload: "sha256:00".into(),
-            input_bytes: 0,
-            grants: Arc::new(Grants::all()),
-            config: Arc::default(),
-            started,
-            deadline: started + Duration::from_secs(60),
-            cancellation: Default::default(),
-        })
+        Arc::new(Scope { user: user.parse().unwrap(), ..crate::fixture::scope() })
     }
 
     /// An execution of this user's in this session.

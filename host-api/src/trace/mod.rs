@@ -9,6 +9,8 @@ mod memory;
 mod objects;
 mod reference;
 mod render;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::sync::Arc;

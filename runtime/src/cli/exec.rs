@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use super::{Failure, exit_code, options, paths, records, terminal};
 use crate::host_api::llm::{OfflineProvider, Script};
 use crate::host_api::trace::MemoryTrace;
 use crate::host_api::wasi::{Preopen, WasiSettings};
-use crate::host_api::{Budget, BudgetName, Name, Outcome};
+use crate::host_api::{Budget, BudgetName, Name, Outcome, sanitize_text};
 use crate::workload::{CompiledFrom, Digest};
 use crate::{Execution, ExecutionRequest, Record, Runtime};
 
@@ -97,7 +98,7 @@ pub(super) struct Exec {
 
 impl Exec {
     pub(super) fn run(self, data: &Option<PathBuf>, cache: &Option<PathBuf>) -> Result<ExitCode, Failure> {
-        let data_dir = paths::data_dir(data)?;
+        let data_dir = paths::data_dir(data).map_err(Failure::Usage)?;
         let bytes = read(&self.workload).map_err(Failure::Usage)?;
         let input = self.read_input().map_err(Failure::Usage)?;
         for preopen in &self.dir {
@@ -108,7 +109,7 @@ impl Exec {
         let traces = MemoryTrace::default();
         let runtime = Runtime::builder()
             .executions_max(4)
-            .cache_dir(paths::cache_dir(cache)?)
+            .cache_dir(paths::cache_dir(cache).map_err(Failure::Usage)?)
             .events(TerminalEvents::start(self.quiet))
             .trace(traces.clone())
             .llm(self.llm().map_err(Failure::Usage)?)
@@ -135,12 +136,15 @@ impl Exec {
         request.grants = Arc::new(options::grants(&self.grant, runtime.capabilities()).map_err(Failure::Usage)?);
         request.config = Arc::new(BTreeMap::from_iter(self.config.iter().cloned()));
         request.wasi = self.wasi();
+        cancel_on_ctrl_c(request.cancellation.clone())?;
         let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
-        Ok(threads.block_on(async {
-            tokio::spawn(cancel_on_ctrl_c(request.cancellation.clone()));
+        let execution = threads.block_on(async {
             self.compile(runtime, &request).await;
             runtime.execute(request).await
-        }))
+        });
+        // A compilation that nobody waits for any more must not hold up the end.
+        threads.shutdown_background();
+        Ok(execution)
     }
 
     /// Compiles ahead, so that a long wait can be shown for what it is. Failures come up in the execution.
@@ -190,7 +194,7 @@ impl Exec {
             terminal::error(error);
         }
         if let Some(cause) = &execution.cause {
-            terminal::line(&format!("cause: {cause}"));
+            terminal::line(&format!("cause: {}", sanitize_text(cause)));
         }
         if !self.quiet && !self.json && record.outcome != Outcome::Refused {
             terminal::line(&summary(record));
@@ -269,14 +273,23 @@ fn operator_error(message: &str, cause: Option<String>) -> anyhow::Error {
     }
 }
 
-/// The first Ctrl-C asks the execution to stop, which leaves its record; a second one ends this process.
-async fn cancel_on_ctrl_c(cancellation: CancellationToken) {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        cancellation.cancel();
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(130);
+/// The first Ctrl-C asks the execution to stop, which leaves its record; a second one ends this process, whatever
+/// it waits for by then. So this has a thread of its own.
+fn cancel_on_ctrl_c(cancellation: CancellationToken) -> anyhow::Result<()> {
+    let signals = tokio::runtime::Builder::new_current_thread().enable_io().build().context("no async runtime")?;
+    let mut interrupts = {
+        let _entered = signals.enter();
+        signal(SignalKind::interrupt()).context("Ctrl-C cannot be listened for")?
+    };
+    std::thread::spawn(move || {
+        while signals.block_on(interrupts.recv()).is_some() {
+            if cancellation.is_cancelled() {
+                std::process::exit(130);
+            }
+            cancellation.cancel();
         }
-    }
+    });
+    Ok(())
 }
 
 fn summary(record: &Record) -> String {

@@ -16,6 +16,9 @@ use clap::{Parser, Subcommand};
 
 use crate::host_api::Outcome;
 
+/// Where help lists what all verbs have: after what each has of its own.
+const LAST: usize = 100;
+
 /// Run other people's LLM workloads, each execution in a WebAssembly instance of its own.
 #[derive(Parser)]
 #[command(name = "runtime", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
@@ -24,22 +27,22 @@ struct Cli {
     verb: Verb,
 
     /// Folder for records [default: the user's data folder, `holm` in it]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", display_order = LAST)]
     data: Option<PathBuf>,
 
     /// Folder for compiled code, which must be yours alone [default: the user's cache folder, `holm` in it]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", display_order = LAST)]
     cache_dir: Option<PathBuf>,
 
     /// Show what the runtime does, on stderr; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = LAST)]
     verbose: u8,
 }
 
 #[derive(Subcommand)]
 enum Verb {
     /// Run a workload once, for a user, and print its output
-    Exec(exec::Exec),
+    Exec(Box<exec::Exec>),
     /// Show what a workload imports, exports and needs, and whether it would be admitted
     Inspect(inspect::Inspect),
     /// List every budget with its default and meaning

@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use etcetera::BaseStrategy as _;
 
 fn base() -> anyhow::Result<etcetera::base_strategy::Xdg> {
-    etcetera::base_strategy::Xdg::new().context("there is no home folder; name folders with --data and --cache-dir")
+    let advice = "name folders with --data and --cache-dir";
+    // Without it the user database would be asked, and a service would keep things where nobody looks for them.
+    if std::env::var_os("HOME").is_none_or(|home| home.is_empty()) {
+        bail!("HOME is not set, so there is no place for records and compiled code; {advice}");
+    }
+    etcetera::base_strategy::Xdg::new().with_context(|| format!("there is no home folder; {advice}"))
 }
 
 pub(super) fn data_dir(given: &Option<PathBuf>) -> anyhow::Result<PathBuf> {

@@ -116,7 +116,7 @@ fn other_failure(error: &wasmtime::Error, meter: &Meter) -> Verdict {
 
 /// The reason in the first line, then where the guest was. Names come from the guest.
 fn with_frames(reason: &str, error: &wasmtime::Error) -> String {
-    let mut text = sanitize_line(reason).into_owned();
+    let mut text = sanitize_line(reason.trim_start_matches("wasm trap: ")).into_owned();
     let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
     for frame in frames.iter().take(FRAMES_MAX) {
         let symbol = frame.symbols().first().and_then(|symbol| symbol.name());

@@ -6,6 +6,7 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as COMMAND_ADAPTER,
     WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER as REACTOR_ADAPTER,
 };
+use wasmparser::CompositeInnerType;
 use wasmparser::types::{EntityType, TypesRef};
 use wit_component::ComponentEncoder;
 
@@ -15,6 +16,9 @@ use super::inspect::Form;
 use super::limits::IntakeLimits;
 use super::shown::shown_list;
 use super::walk::{Walked, walk};
+
+/// What this step is called in an error.
+pub(super) const ENCODER: &str = "the component encoder";
 
 /// What a command's toolchain calls its entry point.
 const START: &str = "_start";
@@ -70,7 +74,7 @@ fn check_component_types(module: &[u8], ranges: &[Range<usize>], limits: &Intake
 }
 
 fn encode(module: &[u8], adapter: Option<&[u8]>) -> Result<Vec<u8>, IntakeError> {
-    guarded("the component encoder", || {
+    guarded(ENCODER, || {
         let mut encoder = ComponentEncoder::default().module(module)?;
         if let Some(adapter) = adapter {
             encoder = encoder.adapter(PREVIEW1, adapter)?;
@@ -90,11 +94,10 @@ fn imported_modules<'a>(types: TypesRef<'a>) -> Vec<&'a str> {
 
 /// Does it export `_start` without parameters and results?
 fn is_start(types: TypesRef<'_>) -> bool {
-    types.core_exports().into_iter().flatten().any(|(name, ty)| match ty {
-        EntityType::Func(id) if name == START => types.get(id).is_some_and(|ty| {
-            matches!(&ty.composite_type.inner, wasmparser::CompositeInnerType::Func(ty) if ty.params().is_empty() && ty.results().is_empty())
-        }),
-        _ => false,
+    types.core_exports().into_iter().flatten().any(|(name, ty)| {
+        let EntityType::Func(id) = ty else { return false };
+        let Some(CompositeInnerType::Func(ty)) = types.get(id).map(|ty| &ty.composite_type.inner) else { return false };
+        name == START && ty.params().is_empty() && ty.results().is_empty()
     })
 }
 

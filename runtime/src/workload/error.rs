@@ -5,8 +5,8 @@ use super::shown::{MESSAGE_CHARS_MAX, NAME_CHARS_MAX, shown, shown_list};
 /// Names that a sentence lists before it says how many more there are.
 const NAMES_LISTED_MAX: usize = 8;
 
-/// What a workload exports, as the sentences say it.
-pub(super) const ENTRY_POINTS: &str =
+/// What a component must export, as the sentences say it.
+const ENTRY_POINTS: &str =
     "`run: func(input: string) -> result<string, string>` or `wasi:cli/run@0.2` (a WASI command)";
 
 /// Why an upload was refused: one sentence that says what, where and what to do.
@@ -58,7 +58,10 @@ pub enum IntakeError {
         message: String,
     },
     /// It uses a WebAssembly feature that is switched off.
-    #[error("switched off here: {message} ({feature}), at byte {offset} of {bytes}; build it without that feature")]
+    #[error(
+        "the WebAssembly feature `{feature}` is switched off here: {message}, at byte {offset} of {bytes}; build it \
+         without that feature"
+    )]
     FeatureOff {
         /// The feature.
         feature: String,
@@ -117,8 +120,8 @@ pub enum IntakeError {
         /// Why.
         message: String,
     },
-    /// A parser that we build on gave up in a way that it should not.
-    #[error("these bytes broke {stage}; they are refused, and the operator's log says where")]
+    /// A parser that we build on panicked. What it printed is on stderr.
+    #[error("these bytes make no sense to {stage}, which gave up on them; build or upload them again")]
     Broke {
         /// Which one.
         stage: &'static str,
@@ -148,14 +151,16 @@ impl IntakeError {
         // The messages of nested checks are put on lines of their own.
         let message = shown(&error.message().trim_end().replace('\n', ": "), MESSAGE_CHARS_MAX);
         let offset = error.offset() as u64;
-        match error.missing_wasm_feature() {
+        let feature = match error.missing_wasm_feature() {
             Some(features) => {
-                let names: Vec<String> =
-                    features.iter_names().map(|(name, _)| name.to_ascii_lowercase().replace('_', "-")).collect();
-                IntakeError::FeatureOff { feature: names.join(", "), message, offset, bytes }
+                let names = features.iter_names().map(|(name, _)| name.to_ascii_lowercase().replace('_', "-"));
+                names.collect::<Vec<_>>().join(", ")
             }
-            None => IntakeError::Malformed { offset, bytes, message },
-        }
+            // The one feature that wasmparser refuses without its name.
+            None if message == "multiple memories" => "multi-memory".to_owned(),
+            None => return IntakeError::Malformed { offset, bytes, message },
+        };
+        IntakeError::FeatureOff { feature, message, offset, bytes }
     }
 
     /// What wit-component said.

@@ -4,8 +4,9 @@
 /// components included.
 ///
 /// The defaults admit what the usual toolchains make with room to spare: a Python workload (18 MB:
-/// the interpreter and its standard library) has 38 core modules, 111 core instances and 14,000
-/// functions. They also bound the time and memory of the intake itself, for bytes made to abuse it.
+/// the interpreter and its standard library) has 38 core modules, 14,000 functions and takes 650,000
+/// steps to check its types and 500,000 for its code. They also bound the intake itself: bytes made
+/// to abuse it get at most some 5 seconds and 500 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntakeLimits {
     /// Bytes of the upload, and of the component that is made of it.
@@ -74,9 +75,9 @@ impl Default for IntakeLimits {
             memories_max: 100,
             memory_bytes_max: 1 << 30,
             tables_max: 100,
-            table_elements_max: 1_000_000,
+            table_elements_max: 200_000,
             type_steps_max: 5_000_000,
-            code_steps_max: 100_000_000,
+            code_steps_max: 20_000_000,
         }
     }
 }

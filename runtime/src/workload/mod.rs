@@ -27,8 +27,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(crate) use cache::DiskCache;
-pub(crate) use compile::{Compiled, Compiler};
 pub use compile::{CompileError, CompiledFrom};
+pub(crate) use compile::{Compiled, Compiler};
 pub use digest::{Digest, InvalidDigest};
 pub use error::IntakeError;
 pub use imports::{check_imports, interface_of, matches};
@@ -62,7 +62,10 @@ struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner").field("digest", &self.digest).field("component_bytes", &self.component.len()).finish_non_exhaustive()
+        f.debug_struct("Inner")
+            .field("digest", &self.digest)
+            .field("component_bytes", &self.component.len())
+            .finish_non_exhaustive()
     }
 }
 

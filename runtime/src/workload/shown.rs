@@ -36,8 +36,9 @@ pub(super) fn shown_list<S: AsRef<str>>(names: &[S], names_max: usize) -> String
 
 /// Control characters, and the invisible ones that change the direction of a line.
 fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}');
+    c.is_control() || invisible
 }
 
 #[cfg(test)]
@@ -46,7 +47,8 @@ mod tests {
 
     #[test]
     fn what_steers_a_terminal_is_escaped() {
-        assert_eq!(shown("a\x1b[31mb\r\nc\u{7f}\u{9b}\u{202e}é`", 99), "a\\u{1b}[31mb\\r\\nc\\u{7f}\\u{9b}\\u{202e}é`");
+        let steering = "a\x1b[31mb\r\nc\u{7f}\u{9b}\u{202e}é`";
+        assert_eq!(shown(steering, 99), "a\\u{1b}[31mb\\r\\nc\\u{7f}\\u{9b}\\u{202e}é`");
     }
 
     #[test]

@@ -188,7 +188,11 @@ mod tests {
                 Message::text(Role::System, "Be brief."),
                 Message {
                     role: Role::User,
-                    parts: vec![Part::Text("What is this?".to_owned()), Part::Image(blob.clone()), Part::Document(blob)],
+                    parts: vec![
+                        Part::Text("What is this?".to_owned()),
+                        Part::Image(blob.clone()),
+                        Part::Document(blob),
+                    ],
                 },
                 Message {
                     role: Role::Tool,

@@ -95,8 +95,8 @@ impl AnswerSchema {
     /// # Errors
     /// [`LlmError::SchemaMismatch`] if the text is not JSON or does not match.
     pub fn read(&self, text: &str) -> Result<Value, LlmError> {
-        let answer = serde_json::from_str(text)
-            .map_err(|error| LlmError::SchemaMismatch(format!("it is not JSON: {error}")))?;
+        let answer =
+            serde_json::from_str(text).map_err(|error| LlmError::SchemaMismatch(format!("it is not JSON: {error}")))?;
         self.check(&answer).map(|()| answer)
     }
 
@@ -106,10 +106,9 @@ impl AnswerSchema {
 
     pub(super) fn check_within(&self, answer: &Value, effort: &mut Effort) -> Result<(), Mismatch> {
         effort.take(&self.document, answer)?;
-        self.validator.validate(answer).map_err(|error| Mismatch {
-            at: error.instance_path().to_string(),
-            why: shorten(&error.to_string()),
-        })
+        self.validator
+            .validate(answer)
+            .map_err(|error| Mismatch { at: error.instance_path().to_string(), why: shorten(&error.to_string()) })
     }
 }
 

@@ -21,10 +21,10 @@ const DELAY_MS_MAX: u64 = 3_600_000;
 ///
 /// ```json
 /// {"rules": [
-///   {"when": {"tool_result_contains": ""}, "reply": {"text": "It is sunny."}},
+///   {"when": {"tool_result_contains": ""}, "reply": {"text": "Sunny."}, "usage": {"cost_microusd": 1500}},
 ///   {"when": {"contains": "weather"}, "reply": {"tool_calls": [{"name": "weather", "arguments": {"city": "Bern"}}]}},
-///   {"when": {"user": "alice", "tier": "fast"}, "reply": {"json": {"score": 7}}, "usage": {"cost_microusd": 1500}},
-///   {"when": {"system_contains": "You doubt"}, "reply": {"error": {"kind": "refused", "message": "no"}}, "delay_ms": 50},
+///   {"when": {"user": "alice", "tier": "fast"}, "reply": {"json": {"score": 7}}, "delay_ms": 50},
+///   {"when": {"system_contains": "You doubt"}, "reply": {"error": {"kind": "refused", "message": "no"}}},
 ///   {"when": {"model": "slow-model"}, "reply": {"never": true}}
 /// ]}
 /// ```
@@ -265,19 +265,37 @@ mod tests {
             ("", "line 1, column 0 (the top): EOF while parsing"),
             ("[]", "(the top): "),
             (r#"{"rule": []}"#, "line 1, column 7 (rule): unknown field `rule`, expected `rules`"),
-            ("{\"rules\": [\n  {\"when\": {\"contain\": \"x\"}}]}", "line 2, column 21 (rules[0].when.contain): unknown field"),
+            (
+                "{\"rules\": [\n  {\"when\": {\"contain\": \"x\"}}]}",
+                "line 2, column 21 (rules[0].when.contain): unknown field",
+            ),
             (r#"{"rules": [{"reply": {"text": 5}}]}"#, "(rules[0].reply.text): invalid type: integer `5`"),
             (r#"{"rules": [{"reply": {"never": true}}, {"when": {}}]}"#, "(rules[1]): missing field `reply`"),
-            (r#"{"rules": [{"reply": {"txt": "x"}}]}"#, "(rules[0].reply.txt): unknown variant `txt`, expected one of `text`"),
+            (
+                r#"{"rules": [{"reply": {"txt": "x"}}]}"#,
+                "(rules[0].reply.txt): unknown variant `txt`, expected one of `text`",
+            ),
             (r#"{"rules": [{"reply": {"text": "x", "json": 1}}]}"#, "rules[0].reply"),
             (r#"{"rules": [{"reply": {"never": false}}]}"#, "(rules[0].reply): `never` must be true"),
-            (r#"{"rules": [{"reply": {"text": ""}, "delay_ms": 99999999}]}"#, "(rules[0]): `delay_ms` is 99999999; at most"),
-            (r#"{"rules": [{"reply": {"text": ""}, "when": {"user": "../x"}}]}"#, "(rules[0].when): \"../x\" is no name"),
+            (
+                r#"{"rules": [{"reply": {"text": ""}, "delay_ms": 99999999}]}"#,
+                "(rules[0]): `delay_ms` is 99999999; at most",
+            ),
+            (
+                r#"{"rules": [{"reply": {"text": ""}, "when": {"user": "../x"}}]}"#,
+                "(rules[0].when): \"../x\" is no name",
+            ),
             (r#"{"rules": [{"reply": {"tool_calls": [{"name": "a", "arguments": 1}]}}]}"#, "tool_calls[0].arguments"),
-            (r#"{"rules": [{"reply": {"error": {"kind": "sad", "message": ""}}}]}"#, "error.kind): unknown variant `sad`"),
+            (
+                r#"{"rules": [{"reply": {"error": {"kind": "sad", "message": ""}}}]}"#,
+                "error.kind): unknown variant `sad`",
+            ),
         ] {
             let error = Script::from_json(text).unwrap_err().to_string();
-            assert!(error.starts_with("the model script is wrong at line ") && error.contains(expected), "{text}: {error}");
+            assert!(
+                error.starts_with("the model script is wrong at line ") && error.contains(expected),
+                "{text}: {error}"
+            );
         }
     }
 

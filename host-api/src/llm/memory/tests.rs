@@ -76,7 +76,10 @@ async fn a_stream_adds_up_to_the_answer() {
     for request in [ask("Tell me about streams"), Request { response_schema: Some("{}".to_owned()), ..ask("hi") }] {
         let whole = plain().complete(request.clone()).await.unwrap();
         let deltas: Vec<Delta> = plain().stream(request).try_collect().await.unwrap();
-        let text: String = deltas.iter().filter_map(|delta| if let Delta::Text(text) = delta { Some(text.as_str()) } else { None }).collect();
+        let text: String = deltas
+            .iter()
+            .filter_map(|delta| if let Delta::Text(text) = delta { Some(text.as_str()) } else { None })
+            .collect();
         assert!(deltas.len() > 3, "word by word");
         assert_eq!(text, whole.text());
         assert_eq!(deltas.last(), Some(&Delta::Done(whole)));
@@ -90,7 +93,11 @@ async fn the_first_rule_whose_conditions_hold_answers() {
     let script = json!({ "rules": [
         { "when": { "user": "bob" }, "reply": { "text": "for bob" } },
         { "when": { "contains": "weather", "tier": "quality" }, "reply": { "text": "quality weather" } },
-        { "when": { "contains": "weather" }, "reply": { "text": "sunny" }, "usage": { "output_tokens": 9, "cost_microusd": 1500 } },
+        {
+            "when": { "contains": "weather" },
+            "reply": { "text": "sunny" },
+            "usage": { "output_tokens": 9, "cost_microusd": 1500 },
+        },
         { "when": { "system_contains": "terse", "model": "offline-1" }, "reply": { "text": "yes" } },
     ] });
     let alice = router("alice", &script);
@@ -109,9 +116,10 @@ async fn the_first_rule_whose_conditions_hold_answers() {
 
 #[tokio::test]
 async fn tools_are_called_by_a_script_and_answered_after_their_results() {
+    let scripted_call = json!({ "name": "weather", "arguments": { "city": "Bern" } });
     let script = json!({ "rules": [
         { "when": { "tool_result_contains": "21" }, "reply": { "text": "It is 21 degrees." } },
-        { "when": { "contains": "weather" }, "reply": { "tool_calls": [{ "name": "weather", "arguments": { "city": "Bern" } }] } },
+        { "when": { "contains": "weather" }, "reply": { "tool_calls": [scripted_call] } },
     ] });
     let tool = Tool { name: "weather".to_owned(), description: String::new(), parameters_schema: "{}".to_owned() };
     let mut request = Request { tools: vec![tool], ..ask("the weather?") };
@@ -149,7 +157,8 @@ async fn a_scripted_answer_has_to_match_the_schema_too() {
 
 #[tokio::test]
 async fn scripted_errors_are_what_they_say() {
-    let rule = |kind: &str| json!({ "when": { "contains": kind }, "reply": { "error": { "kind": kind, "message": "so" } } });
+    let rule =
+        |kind: &str| json!({ "when": { "contains": kind }, "reply": { "error": { "kind": kind, "message": "so" } } });
     let kinds = ["refused", "unavailable", "no_provider", "schema_mismatch", "all_failed"];
     let router = router("alice", &json!({ "rules": kinds.map(rule) }));
     let mut errors = Vec::new();

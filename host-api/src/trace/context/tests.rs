@@ -108,12 +108,12 @@ async fn the_gate_shows_its_calls() {
     gate.observe(bench.calls.clone());
     let gate = Arc::new(gate);
     let mut call = gate.enter("llm", "complete").unwrap();
-    call.observe(|| json!("hello"));
+    call.observe("llm.complete", || json!("hello"));
     call.end_with(&Ok::<_, Denied>(5), |answer| json!(answer));
     let mut given_up = gate.enter("llm", "submit").unwrap();
-    given_up.observe(|| json!(null));
+    given_up.observe("llm.complete", || json!(null));
     drop(given_up);
-    assert_eq!(bench.shape(), "execution open(llm.complete ok(), llm.submit error())");
+    assert_eq!(bench.shape(), "execution open(llm.complete ok(), llm.complete error())");
     assert_eq!(bench.tree().children[1].error.as_deref(), Some("cancelled"));
 }
 

@@ -31,7 +31,8 @@ pub(super) fn sample(format: &str, label: &str, dice: &mut Dice) -> Option<Strin
 
 /// Letters and digits that any address may hold.
 fn slug(label: &str) -> String {
-    let ascii: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' }).collect();
+    let ascii: String =
+        label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' }).collect();
     let words: Vec<&str> = words(&ascii).collect();
     let slug = words.join("-");
     match slug.get(..slug.len().min(40)).map(|slug| slug.trim_matches('-')) {

@@ -46,7 +46,7 @@ impl Range {
             if value > self.low || (value == self.low && excluded) {
                 (self.low, self.low_excluded) = (value, excluded);
             }
-            let integer = whole(bound).map_or_else(|| value.ceil() as i128, |integer| integer + i128::from(excluded));
+            let integer = whole(bound).map_or_else(|| clamped(value.ceil()), |integer| integer + i128::from(excluded));
             self.low_integer = self.low_integer.max(integer);
         }
         for (key, excluded) in [("maximum", false), ("exclusiveMaximum", true)] {
@@ -54,7 +54,7 @@ impl Range {
             if value < self.high || (value == self.high && excluded) {
                 (self.high, self.high_excluded) = (value, excluded);
             }
-            let integer = whole(bound).map_or_else(|| value.floor() as i128, |integer| integer - i128::from(excluded));
+            let integer = whole(bound).map_or_else(|| clamped(value.floor()), |integer| integer - i128::from(excluded));
             self.high_integer = self.high_integer.min(integer);
         }
         self.multiples.extend(number("multipleOf").and_then(Number::as_f64).filter(|step| *step > 0.0));
@@ -74,9 +74,13 @@ impl Range {
 
 /// The number as an integer, if it is one. A float that is one counts too.
 fn whole(number: &Number) -> Option<i128> {
-    let float = || number.as_f64().filter(|value| value.fract() == 0.0).map(|value| value as i128);
     let exact = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
-    exact.or_else(|| float().filter(|value| value.unsigned_abs() < 1 << 100))
+    exact.or_else(|| number.as_f64().filter(|value| value.fract() == 0.0).map(clamped))
+}
+
+/// Far beyond what an answer can hold, and far enough from the limits of the type to reckon with.
+fn clamped(value: f64) -> i128 {
+    (value as i128).clamp(-(1 << 100), 1 << 100)
 }
 
 /// An integer in the range.
@@ -97,10 +101,11 @@ pub(super) fn integer(range: &Range, dice: &mut Dice) -> Option<Value> {
         both => both,
     };
     let first = low.checked_add((-low).rem_euclid(step))?;
-    let count = u64::try_from(high.checked_sub(first)?.checked_div(step)?).ok()?.saturating_add(1);
     if high < first {
         return None;
     }
+    // More of them than that are not drawn from: nobody would notice.
+    let count = u64::try_from((high - first) / step).unwrap_or(u64::MAX).min(u64::MAX / 2) + 1;
     let start = dice.below(count);
     let candidates = (0..count.min(CANDIDATES_MAX)).map(|n| first + i128::from((start + n) % count) * step);
     let fits = |candidate: &i128| fractions.iter().all(|fraction| (*candidate as f64 / fraction).fract() == 0.0);
@@ -140,7 +145,12 @@ fn multiple(range: &Range, low: f64, high: f64, dice: &mut Dice) -> Option<Value
         .map(|n| (first + ((start + n) % count as u64) as f64) * step)
         .map(|product| format!("{product:.12}").parse().unwrap_or(product))
         .find(|value: &f64| range.holds(*value) && range.multiples.iter().all(|step| is_multiple(*value, *step)))
-        .map(|value| if value.fract() == 0.0 && value.abs() < 1e15 { Value::from(value as i64) } else { Value::from(value) })
+        .map(plainly)
+}
+
+/// `3` and not `3.0`.
+fn plainly(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 1e15 { Value::from(value as i64) } else { Value::from(value) }
 }
 
 fn is_multiple(value: f64, step: f64) -> bool {

@@ -209,7 +209,8 @@ impl<'s> Shape<'s> {
                 self.add(schema, chooser)?;
             }
         }
-        let dependent = ["dependentSchemas", "dependencies"].into_iter().filter_map(|key| keywords.get(key)?.as_object());
+        let dependent =
+            ["dependentSchemas", "dependencies"].into_iter().filter_map(|key| keywords.get(key)?.as_object());
         for (name, schema) in dependent.flatten().filter(|(_, schema)| !schema.is_array()) {
             if self.required.contains(name.as_str()) {
                 self.add(schema, chooser)?;
@@ -260,7 +261,8 @@ impl<'s> Shape<'s> {
     }
 
     pub(super) fn items_most(&self) -> usize {
-        let closed = self.items.iter().filter(|(_, schema)| **schema == Value::Bool(false)).map(|(places, _)| places.start);
+        let closed =
+            self.items.iter().filter(|(_, schema)| **schema == Value::Bool(false)).map(|(places, _)| places.start);
         closed.fold(self.items_most, usize::min)
     }
 
@@ -308,7 +310,8 @@ impl<'s> Shape<'s> {
 
     /// What its names must match.
     pub(super) fn names_as_strings(&self) -> Vec<&'s Value> {
-        static STRING: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| serde_json::json!({ "type": "string" }));
+        static STRING: std::sync::LazyLock<Value> =
+            std::sync::LazyLock::new(|| serde_json::json!({ "type": "string" }));
         self.names.iter().copied().chain([&*STRING]).collect()
     }
 }

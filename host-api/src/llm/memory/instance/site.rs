@@ -22,13 +22,7 @@ impl<'n> Site<'n> {
 
     pub(super) fn property<'p>(&self, name: &'p str) -> Site<'p> {
         let escaped = name.replace('~', "~0").replace('/', "~1");
-        Site {
-            pointer: format!("{}/{escaped}", self.pointer),
-            name,
-            index: None,
-            depth: self.depth + 1,
-            variation: 0,
-        }
+        Site { pointer: format!("{}/{escaped}", self.pointer), name, index: None, depth: self.depth + 1, variation: 0 }
     }
 
     pub(super) fn item(&self, index: usize, variation: u32) -> Site<'n> {

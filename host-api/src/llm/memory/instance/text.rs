@@ -71,5 +71,9 @@ fn readable(label: &str, topic: &str, dice: &mut Dice, least: u64, most: u64) ->
         text.push_str(next);
         length += next.chars().count() as u64 + 2;
     }
-    text.chars().take(usize::try_from(most).unwrap_or(usize::MAX)).collect()
+    let text: String = text.chars().take(usize::try_from(most).unwrap_or(usize::MAX)).collect();
+    match text.trim_end() {
+        trimmed if trimmed.chars().count() as u64 >= least => trimmed.to_owned(),
+        _ => text,
+    }
 }

@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use super::places::{Place, resolve, subschemas};
 use super::Mismatch;
+use super::places::{Place, resolve, subschemas};
 
 /// Steps for one request; the validator takes about a tenth of a microsecond for each.
 const STEPS_MAX: u64 = 300_000;
@@ -50,7 +50,8 @@ impl Walk<'_> {
         }
         self.step(times.saturating_mul(own_cost(keywords, value)))?;
         let times = times.saturating_mul(repeats(keywords, value));
-        if let Some(target) = keywords.get("$ref").and_then(Value::as_str).and_then(|name| resolve(self.document, name)) {
+        if let Some(target) = keywords.get("$ref").and_then(Value::as_str).and_then(|name| resolve(self.document, name))
+        {
             self.visit(target, value, times, depth + 1)?;
         }
         for (place, schema) in subschemas(keywords) {
@@ -68,9 +69,9 @@ impl Walk<'_> {
             (Place::Properties, Value::Object(properties)) => {
                 properties.values().try_for_each(|value| self.visit(schema, value, times, depth))
             }
-            (Place::Names, Value::Object(properties)) => properties
-                .keys()
-                .try_for_each(|name| self.visit(schema, &Value::String(name.clone()), times, depth)),
+            (Place::Names, Value::Object(properties)) => {
+                properties.keys().try_for_each(|name| self.visit(schema, &Value::String(name.clone()), times, depth))
+            }
             (Place::Item(index), Value::Array(items)) => {
                 items.get(index).map_or(Ok(()), |value| self.visit(schema, value, times, depth))
             }

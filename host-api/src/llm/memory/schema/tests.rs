@@ -74,9 +74,10 @@ fn chain(length: usize, link: impl Fn(Value) -> Value, end: Value) -> Value {
 #[test]
 fn schemas_made_to_take_for_ever_do_not() {
     let answer = json!({ "a": "b", "b": "c", "c": ["d", ["e"]] });
-    let nested = (0..20).fold(json!({ "type": "object" }), |inner, _| {
-        json!({ "anyOf": [inner], "unevaluatedProperties": { "type": "string" } })
-    });
+    let nested = (0..20).fold(
+        json!({ "type": "object" }),
+        |inner, _| json!({ "anyOf": [inner], "unevaluatedProperties": { "type": "string" } }),
+    );
     let bombs = [
         chain(30, |next| json!({ "allOf": [next, next] }), json!({ "type": "object" })),
         chain(30, |next| json!({ "anyOf": [next, next, next] }), json!(false)),

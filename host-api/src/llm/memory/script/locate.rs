@@ -23,7 +23,9 @@ pub(super) fn path_at(text: &str, line: usize, column: usize) -> String {
 
 fn shown(level: &Level) -> String {
     match level {
-        Level::Object(Some(key)) => format!(".{}", key.chars().take(64).flat_map(char::escape_debug).collect::<String>()),
+        Level::Object(Some(key)) => {
+            format!(".{}", key.chars().take(64).flat_map(char::escape_debug).collect::<String>())
+        }
         Level::Object(None) => String::new(),
         Level::Array(index) => format!("[{index}]"),
     }

@@ -58,7 +58,8 @@ impl Kinds {
 
     /// The types whose keywords a schema uses.
     pub(super) fn spoken_of(keywords: &Map<String, Value>) -> Self {
-        let one_of = |keys: &[&str], kinds: u8| if keys.iter().any(|key| keywords.contains_key(*key)) { kinds } else { 0 };
+        let one_of =
+            |keys: &[&str], kinds: u8| if keys.iter().any(|key| keywords.contains_key(*key)) { kinds } else { 0 };
         Kinds(
             one_of(&["properties", "required", "additionalProperties", "patternProperties", "propertyNames"], 1)
                 | one_of(&["minProperties", "dependentRequired", "dependentSchemas", "unevaluatedProperties"], 1)
