@@ -245,9 +245,8 @@ impl Meter {
 
     /// Gives back what was charged: a held thing that is gone, or the rest of a reservation.
     pub fn release(&self, name: BudgetName, amount: u64) {
-        let _ = self.used[name].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            Some(used.saturating_sub(amount))
-        });
+        let _ = self.used[name]
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(amount)));
     }
 
     /// Gives back what was charged with [`Meter::charge_all`].
@@ -257,9 +256,8 @@ impl Meter {
 
     /// Adds what was used beyond a reservation. It cannot be refused any more; the next charge will be.
     pub fn overdraw(&self, name: BudgetName, amount: u64) {
-        let _ = self.used[name].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            Some(used.saturating_add(amount))
-        });
+        let _ = self.used[name]
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_add(amount)));
     }
 
     /// States a reading that is measured elsewhere: fuel, time, handles.

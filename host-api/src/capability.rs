@@ -5,7 +5,7 @@ use std::any::Any;
 use futures::future::BoxFuture;
 use wasmtime::component::Linker;
 
-use crate::{Gate, HostError, Ending, State};
+use crate::{Ending, Gate, HostError, State};
 
 /// One thing a guest can ask of the host. It lives as long as the runtime and holds no execution's data.
 pub trait Capability: Send + Sync + 'static {

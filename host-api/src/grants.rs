@@ -21,7 +21,9 @@ impl FromStr for Grant {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let word = |part: &str| {
-            !part.is_empty() && part.len() <= 64 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            !part.is_empty()
+                && part.len() <= 64
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
         let (capability, function) = match text.split_once('.') {
             Some((capability, function)) => (capability, Some(function)),
@@ -71,9 +73,10 @@ impl Grants {
     /// May a workload call this function?
     pub fn allows_call(&self, capability: &str, function: &str) -> bool {
         self.everything
-            || self.grants.iter().any(|grant| {
-                grant.capability == capability && grant.function.as_deref().is_none_or(|f| f == function)
-            })
+            || self
+                .grants
+                .iter()
+                .any(|grant| grant.capability == capability && grant.function.as_deref().is_none_or(|f| f == function))
     }
 
     /// The capabilities named by these grants, to check them against what the host has.

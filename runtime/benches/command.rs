@@ -40,7 +40,9 @@ fn main() {
     ];
     exec(folder.path());
     for _ in 0..runs {
-        for ((_, samples), mut command) in rows.iter_mut().zip([Command::new("/bin/true"), limits(), exec_command(folder.path())]) {
+        for ((_, samples), mut command) in
+            rows.iter_mut().zip([Command::new("/bin/true"), limits(), exec_command(folder.path())])
+        {
             let begun = Instant::now();
             let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
             samples.push(begun.elapsed());

@@ -16,7 +16,6 @@ use holm_runtime::host_api::{
 use holm_runtime::workload::Workload;
 use holm_runtime::{Execution, ExecutionRequest, Held, Runtime};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 use wasmtime::component::Linker;
 
 use common::{Samples, Table, measures, ms, ratio, us};
@@ -158,9 +157,8 @@ impl Park {
         let begun = Instant::now();
         while self.parked.load(Ordering::Relaxed) < count {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            if let Some(ended) = executions.try_join_next() {
-                assert!(false, "an execution did not wait: {:?}", ended.unwrap());
-            }
+            let ended = executions.try_join_next();
+            assert!(ended.is_none(), "an execution did not wait: {ended:?}");
             assert!(begun.elapsed() < START_TIME_MAX, "only {} wait", self.parked.load(Ordering::Relaxed));
         }
     }

@@ -31,7 +31,8 @@ use pieces::{Pieces, Upto};
 /// The library may take this much of the bare loop's time.
 const RATIO_MAX: f64 = 2.5;
 
-const INPUT: &str = "A hundred bytes go in, and the guest gives them back: this is the least that an execution can do. ..";
+const INPUT: &str =
+    "A hundred bytes go in, and the guest gives them back: this is the least that an execution can do. ..";
 
 /// How much is measured.
 struct Effort {
@@ -68,7 +69,8 @@ impl Holm {
     fn new(guest: &str) -> Self {
         let runtime = Runtime::builder().build().unwrap();
         let workload = runtime.intake(guest.as_bytes()).unwrap();
-        let holm = Holm { runtime, workload, user: "alice".parse().unwrap(), input: Bytes::from_static(INPUT.as_bytes()) };
+        let holm =
+            Holm { runtime, workload, user: "alice".parse().unwrap(), input: Bytes::from_static(INPUT.as_bytes()) };
         caller_thread().block_on(holm.runtime.compile(&holm.workload)).unwrap();
         holm
     }
@@ -164,12 +166,21 @@ fn parts(holm: &Holm, effort: &Effort) {
     part("ExecutionRequest::new", Box::new(|| drop(std::hint::black_box(holm.request()))));
     part("clone of a request", Box::new(|| drop(std::hint::black_box(request.clone()))));
     part("Runtime::check (grants, input)", Box::new(|| holm.runtime.check(&request).unwrap()));
-    part("Runtime::compile (found in memory)", Box::new(|| {
-        caller.block_on(holm.runtime.compile(&holm.workload)).unwrap();
-    }));
-    part("a task spawned and joined on one thread", Box::new(|| caller.block_on(async { tokio::spawn(async {}).await.unwrap() })));
+    part(
+        "Runtime::compile (found in memory)",
+        Box::new(|| {
+            caller.block_on(holm.runtime.compile(&holm.workload)).unwrap();
+        }),
+    );
+    part(
+        "a task spawned and joined on one thread",
+        Box::new(|| caller.block_on(async { tokio::spawn(async {}).await.unwrap() })),
+    );
     let others = Pieces::guest_threads();
-    part("a task spawned on another thread and joined", Box::new(|| caller.block_on(async { others.spawn(async {}).await.unwrap() })));
+    part(
+        "a task spawned on another thread and joined",
+        Box::new(|| caller.block_on(async { others.spawn(async {}).await.unwrap() })),
+    );
     table.print("Where time goes besides");
 }
 

@@ -127,7 +127,8 @@ impl Runtime {
         let asked = request.clone();
         let stop_if_dropped = request.cancellation.clone().drop_guard();
         let task = self.inner.guests.spawn(async move {
-            let instance = instantiate(&inner.engine.engine, &inner.capabilities, inner.open_time_max, request, compiled);
+            let instance =
+                instantiate(&inner.engine.engine, &inner.capabilities, inner.open_time_max, request, compiled);
             let execution = match instance.await {
                 Ok(instance) => instance.run().await.finish(inner.finish_time_max).await,
                 Err((request, error)) => NotStarted::Host(error).into_execution(&request),

@@ -8,7 +8,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let here = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let repository = here.join("../..").canonicalize()?;
-    for watched in ["guest-sdk/src", "guest-sdk/Cargo.toml", "host-api/wit", "tests/programs/src", "tests/programs/Cargo.toml"] {
+    for watched in
+        ["guest-sdk/src", "guest-sdk/Cargo.toml", "host-api/wit", "tests/programs/src", "tests/programs/Cargo.toml"]
+    {
         println!("cargo::rerun-if-changed={}", repository.join(watched).display());
     }
     println!("cargo::rerun-if-changed=build-guests.sh");

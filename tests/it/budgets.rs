@@ -38,7 +38,9 @@ fn cases() -> Vec<(BudgetName, u64, Value)> {
 async fn each_runs_out_by_name() {
     let host = Host::new();
     for (budget, limit, action) in cases() {
-        let limits = Budget::default().with(budget, limit).with(BudgetName::WallMs, 20_000.min(if budget == BudgetName::WallMs { limit } else { 20_000 }));
+        let limits = Budget::default()
+            .with(budget, limit)
+            .with(BudgetName::WallMs, 20_000.min(if budget == BudgetName::WallMs { limit } else { 20_000 }));
         let request = host.request(action.clone()).budget(limits);
         let execution = host.beside_a_neighbour(request).await;
         assert_eq!(exceeded(&execution), budget, "{action}");

@@ -100,7 +100,9 @@ async fn a_hundred_executions_of_twenty_users_see_nothing_of_each_other() {
             assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
             assert_eq!(events[0]["payload"], number.to_string());
             let tree = serde_json::to_value(host.trace.tree(id).unwrap()).unwrap().to_string();
-            assert!(tree.contains(&format!("question {number}")) && !tree.contains(&format!("question {}\"", number + 1)));
+            assert!(
+                tree.contains(&format!("question {number}")) && !tree.contains(&format!("question {}\"", number + 1))
+            );
             reference.to_owned()
         }
     });

@@ -93,7 +93,8 @@ impl Drop for FaultyContext {
 fn host(fault: Fault) -> (Host, Seen) {
     let seen = Seen::default();
     let capability = |name, fault| Faulty { name, fault, seen: Arc::clone(&seen) };
-    let (first, second, third) = (capability("first", Fault::None), capability("second", fault), capability("third", Fault::None));
+    let (first, second, third) =
+        (capability("first", Fault::None), capability("second", fault), capability("third", Fault::None));
     let host = Host::with(|builder| {
         builder
             .open_time_max(Duration::from_millis(200))

@@ -90,9 +90,11 @@ async fn endless_recursion_is_a_trap() {
     for text in [
         first("(func $down (call $down))", "(call $down)"),
         // Large frames: the stack ends between two checks of its depth, if it ends anywhere wrong.
-        first("(func $down (param i64 i64 i64 i64) (result i64) (local i64 i64 i64 i64 i64 i64 i64 i64)
+        first(
+            "(func $down (param i64 i64 i64 i64) (result i64) (local i64 i64 i64 i64 i64 i64 i64 i64)
                  (i64.add (local.get 0) (call $down (local.get 1) (local.get 2) (local.get 3) (local.get 0))))",
-              "(drop (call $down (i64.const 1) (i64.const 2) (i64.const 3) (i64.const 4)))"),
+            "(drop (call $down (i64.const 1) (i64.const 2) (i64.const 3) (i64.const 4)))",
+        ),
     ] {
         let execution = run_text(&host, &text).await;
         assert_eq!(execution.record.outcome, Outcome::Trapped);

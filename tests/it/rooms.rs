@@ -89,7 +89,8 @@ async fn calls_that_nobody_finished_say_so() {
     let host = Host::new();
     let (abandoned, _) = tree(&host, json!({ "do": "abandon", "operation": "dropped" })).await;
     assert_eq!(shape(&abandoned)[2], json!([["dropped", "abandoned", []]]));
-    let action = json!({ "do": "sequence", "steps": [{ "do": "leave_open", "operation": "open" }, { "do": "unreachable" }] });
+    let action =
+        json!({ "do": "sequence", "steps": [{ "do": "leave_open", "operation": "open" }, { "do": "unreachable" }] });
     let (trapped, _) = tree(&host, action).await;
     assert_eq!(shape(&trapped), json!(["execution", "trapped", [["open", "trapped", []]]]));
 }
@@ -167,7 +168,8 @@ async fn the_journal_keeps_the_calls_in_order() {
     ]}));
     request.journal_entries_max = 100;
     let execution = host.runtime.execute(request).await;
-    let calls: Vec<_> = execution.journal.iter().map(|entry| format!("{}.{}", entry.capability, entry.function)).collect();
+    let calls: Vec<_> =
+        execution.journal.iter().map(|entry| format!("{}.{}", entry.capability, entry.function)).collect();
     assert_eq!(calls, ["events.emit", "llm.complete", "trace.publish"]);
     assert!(execution.journal.iter().all(|entry| entry.result.is_ok()));
 }

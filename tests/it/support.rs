@@ -31,11 +31,8 @@ impl Host {
 
     pub fn with(configure: impl FnOnce(RuntimeBuilder) -> RuntimeBuilder) -> Self {
         let (events, trace) = (MemoryEvents::default(), MemoryTrace::default());
-        let builder = Runtime::builder()
-            .executions_max(200)
-            .cache_dir(cache_dir())
-            .events(events.clone())
-            .trace(trace.clone());
+        let builder =
+            Runtime::builder().executions_max(200).cache_dir(cache_dir()).events(events.clone()).trace(trace.clone());
         Host { runtime: configure(builder).build().unwrap(), events, trace }
     }
 

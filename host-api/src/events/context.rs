@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{Event, EventKind, EventSink, Level};
-use crate::{CapabilityContext, HostError, LogSink, Ending};
+use crate::{CapabilityContext, Ending, HostError, LogSink};
 
 /// The numbered stream of one execution's events.
 pub struct EventsContext {

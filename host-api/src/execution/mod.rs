@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use wasmtime::component::Linker;
 
-use crate::{Capability, CapabilityContext, Gate, HasView, HostError, Ending, State};
+use crate::{Capability, CapabilityContext, Ending, Gate, HasView, HostError, State};
 
 mod bindings {
     #![allow(missing_docs, reason = "generated from the WIT, which has the documentation")]

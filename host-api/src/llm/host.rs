@@ -108,7 +108,10 @@ impl guest::Host for View<'_, LlmContext> {
 
 impl guest::HostPending for View<'_, LlmContext> {
     /// The guest sees the answer once.
-    fn get(&mut self, pending: Resource<PendingAnswer>) -> wasmtime::Result<Option<Result<guest::Response, guest::Error>>> {
+    fn get(
+        &mut self,
+        pending: Resource<PendingAnswer>,
+    ) -> wasmtime::Result<Option<Result<guest::Response, guest::Error>>> {
         let taken = self.table().get_mut(&pending)?.take()?;
         Ok(taken.map(|result| result.map(Into::into).map_err(Into::into)))
     }

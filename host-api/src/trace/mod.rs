@@ -19,9 +19,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use wasmtime::component::Linker;
 
-pub use backend::{
-    CallEnd, CallId, CallKind, CallStart, CallStatus, Feedback, TraceBackend, TraceError, TraceSink,
-};
+pub use backend::{CallEnd, CallId, CallKind, CallStart, CallStatus, Feedback, TraceBackend, TraceError, TraceSink};
 pub use context::Calls;
 pub use host::TraceCall;
 pub use json::Json;
@@ -82,10 +80,12 @@ impl Capability for Trace {
     }
 
     fn open<'a>(&'a self, gate: &'a mut Gate) -> BoxFuture<'a, Result<Box<dyn CapabilityContext>, HostError>> {
-        let opened = Calls::open(&*self.backend, gate.scope(), gate.meter(), gate.scope().input_bytes).map_err(HostError::from).map(|calls| {
-            gate.observe(Arc::clone(&calls) as _);
-            Box::new(TraceContext { calls }) as Box<dyn CapabilityContext>
-        });
+        let opened = Calls::open(&*self.backend, gate.scope(), gate.meter(), gate.scope().input_bytes)
+            .map_err(HostError::from)
+            .map(|calls| {
+                gate.observe(Arc::clone(&calls) as _);
+                Box::new(TraceContext { calls }) as Box<dyn CapabilityContext>
+            });
         std::future::ready(opened).boxed()
     }
 }

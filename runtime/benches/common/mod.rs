@@ -70,7 +70,9 @@ impl Table {
 
     pub fn print(&self, title: &str) {
         let widths: Vec<usize> = (0..self.0.iter().map(Vec::len).max().unwrap_or(0))
-            .map(|column| self.0.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+            .map(|column| {
+                self.0.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
             .collect();
         println!("\n{title}");
         for row in &self.0 {

@@ -228,11 +228,8 @@ impl Exec {
         for (name, limit) in &self.limit {
             budget.set(*name, *limit);
         }
-        let named = [
-            (BudgetName::Fuel, self.fuel),
-            (BudgetName::MemoryBytes, self.memory),
-            (BudgetName::WallMs, self.timeout),
-        ];
+        let named =
+            [(BudgetName::Fuel, self.fuel), (BudgetName::MemoryBytes, self.memory), (BudgetName::WallMs, self.timeout)];
         for (name, limit) in named {
             if let Some(limit) = limit {
                 budget.set(name, limit);

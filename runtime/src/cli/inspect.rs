@@ -91,7 +91,10 @@ fn describe(workload: &Workload) -> Vec<(&'static str, String)> {
         ("shape", shape.to_owned()),
         ("form", form.to_owned()),
         ("size", bytesize::ByteSize(inspection.bytes).to_string()),
-        ("made of", format!("{} core modules, {} functions", inspection.counts.core_modules, inspection.counts.functions)),
+        (
+            "made of",
+            format!("{} core modules, {} functions", inspection.counts.core_modules, inspection.counts.functions),
+        ),
         (
             "needs",
             format!(

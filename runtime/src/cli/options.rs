@@ -141,7 +141,10 @@ mod tests {
     #[test]
     fn folders_are_writable_unless_read_only() {
         assert!(dir("/a::/b").unwrap().writable);
-        assert_eq!(dir("./x::/data:ro").unwrap(), Preopen { host: "./x".into(), guest: "/data".into(), writable: false });
+        assert_eq!(
+            dir("./x::/data:ro").unwrap(),
+            Preopen { host: "./x".into(), guest: "/data".into(), writable: false }
+        );
         for wrong in ["/a", "::/b", "/a::", ""] {
             assert!(dir(wrong).is_err(), "{wrong:?}");
         }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use holm_host_api::wasi::{self, Capture, Stdio};
 use holm_host_api::{
-    Budget, BudgetName, CapabilitySet, Ending, FUEL_YIELD_INTERVAL, Gate, HostError, Journal, Meter, Outcome, Scope, State,
-    settle_host_call,
+    Budget, BudgetName, CapabilitySet, Ending, FUEL_YIELD_INTERVAL, Gate, HostError, Journal, Meter, Outcome, Scope,
+    State, settle_host_call,
 };
 use wasmtime::{CallHook, CallHookHandler, Engine, Store, StoreContextMut};
 

@@ -134,7 +134,12 @@ impl Record {
 
 impl Execution {
     /// An execution that ended before it had an instance.
-    pub(crate) fn unstarted(request: &ExecutionRequest, outcome: Outcome, error: String, cause: Option<String>) -> Self {
+    pub(crate) fn unstarted(
+        request: &ExecutionRequest,
+        outcome: Outcome,
+        error: String,
+        cause: Option<String>,
+    ) -> Self {
         let digest = request.workload.digest().to_string();
         let record = Record {
             session: request.session.clone(),

@@ -37,7 +37,8 @@ impl DiskCache {
             .create_dir_with(Path::new("compiled"), &builder)
             .and_then(|()| root_dir.create_dir_with(Path::new("compiled").join(fingerprint), &builder))
             .map_err(|error| failed("written to", error))?;
-        let dir = root_dir.open_dir(Path::new("compiled").join(fingerprint)).map_err(|error| failed("opened", error))?;
+        let dir =
+            root_dir.open_dir(Path::new("compiled").join(fingerprint)).map_err(|error| failed("opened", error))?;
         let metadata = dir.dir_metadata().map_err(|error| failed("read", error))?;
         let owner = rustix::process::geteuid().as_raw();
         if metadata.mode() & 0o022 != 0 || metadata.uid() != owner {
@@ -56,7 +57,10 @@ impl DiskCache {
         if !self.dir.exists(&name) {
             return None;
         }
-        #[expect(unsafe_code, reason = "deserialising runs what the file says; only the owner of this process can write it")]
+        #[expect(
+            unsafe_code,
+            reason = "deserialising runs what the file says; only the owner of this process can write it"
+        )]
         // SAFETY: `open` made sure that nobody but our own user can write to this folder, and we put
         // nothing there but what `Component::serialize` gave for this engine configuration. wasmtime
         // itself refuses a file of another version or configuration.
