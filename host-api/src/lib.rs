@@ -25,6 +25,10 @@ mod state;
 pub mod trace;
 pub mod wasi;
 
+/// What a capability of one's own is written with, in the versions that it must have.
+pub use futures::future::BoxFuture;
+pub use wasmtime;
+
 pub use budget::{Budget, BudgetName, Counting, Exhausted, Meter, UnknownBudget};
 pub use capability::{Capability, CapabilityContext};
 pub use capability_set::{CapabilitySet, DuplicateCapability, FinishReport, OpenCapability, finish};

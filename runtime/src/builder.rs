@@ -23,6 +23,9 @@ const GUEST_TURNS_PER_LOOK: u32 = 3;
 
 type AddCapability = Box<dyn FnOnce(&mut CapabilitySet) -> Result<(), DuplicateCapability> + Send>;
 
+/// Traces that are kept where the embedder chose no backend: enough to look at, too few to fill a server.
+const TRACES_MAX: usize = 50;
+
 /// Puts a runtime together. What is not set has a default that is good for one machine.
 pub struct RuntimeBuilder {
     executions_max: u32,
@@ -47,7 +50,7 @@ impl Default for RuntimeBuilder {
             open_time_max: Duration::from_secs(5),
             finish_time_max: Duration::from_secs(5),
             events: Arc::new(DiscardEvents),
-            trace: Arc::new(MemoryTrace::default()),
+            trace: Arc::new(MemoryTrace::new(TRACES_MAX, 1 << 20)),
             llm: Arc::new(OfflineProvider::default()),
             added: Vec::new(),
         }
@@ -105,7 +108,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Where traces and objects go; to memory by default.
+    /// Where traces and objects go; the newest few to memory by default.
     #[must_use]
     pub fn trace(mut self, backend: impl TraceBackend) -> Self {
         self.trace = Arc::new(backend);

@@ -146,3 +146,8 @@ fn host_failed(cause: impl std::fmt::Debug) -> Failure {
     eprintln!("{cause:?}");
     (StatusCode::INTERNAL_SERVER_ERROR, "the host failed".to_owned())
 }
+
+/// The README's code is compiled like this example's.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
-use super::{Digest, DiskCache, Shape, Workload};
+use super::{Digest, DiskCache, Shape, Workload, matches};
 
 /// Workloads that stay compiled in memory.
 const COMPILED_MAX: u64 = 1_000;
@@ -116,7 +116,7 @@ impl Compiler {
                 .inspection()
                 .exports
                 .iter()
-                .find(|name| name.starts_with("wasi:cli/run@"))
+                .find(|name| matches("wasi:cli/run@0.2.0", name))
                 .and_then(|name| component.get_export_index(None, name))
                 .and_then(|instance| component.get_export_index(Some(&instance), "run")),
         };
