@@ -15,7 +15,7 @@ use super::finish::Ended;
 use crate::workload::{Compiled, Shape};
 
 /// After a cancellation the guest may take this long to return by itself.
-const CANCEL_GRACE: Duration = Duration::from_millis(100);
+const CANCEL_GRACE: Duration = Duration::from_millis(250);
 
 /// How the run stopped, before anybody judges it.
 pub(super) enum Stopped {
