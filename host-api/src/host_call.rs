@@ -104,7 +104,7 @@ impl Gate {
             biased;
             result = work => result,
             () = self.scope.cancellation.cancelled() => Err(Denied::Cancelled.into()),
-            () = tokio::time::sleep_until(self.scope.deadline.into()) => Err(Denied::TimedOut.into()),
+            () = async { tokio::time::sleep_until(self.scope.deadline.into()).await } => Err(Denied::TimedOut.into()),
         }
     }
 

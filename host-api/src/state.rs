@@ -15,8 +15,8 @@ use crate::{Budget, BudgetName, CapabilityContext, Exhausted, Gate, HostError, O
 /// Owed fuel is taken from the store once it is this much: taking it costs more than owing it.
 const SETTLE_FUEL: u64 = 20_000;
 
-/// Guests yield about every million units, a millisecond: whether they compute or call.
-pub const FUEL_YIELD_INTERVAL: u64 = 1_000_000;
+/// Guests yield about every hundred thousand units, a tenth of a millisecond: whether they compute or call.
+pub const FUEL_YIELD_INTERVAL: u64 = 100_000;
 
 /// All that one execution has on the host's side. It is never shared and never used twice.
 pub struct State {

@@ -12,7 +12,7 @@ use holm_host_api::{Capability, CapabilitySet, DuplicateCapability, HostError, S
 use wasmtime::component::Linker;
 
 use crate::engine::{self, Allocation};
-use crate::execution::Registry;
+use crate::execution::{Registry, Turns};
 use crate::runtime::{GuestThreads, Inner, Runtime};
 use crate::user::Admission;
 use crate::workload::{Compiler, DiskCache, IntakeLimits};
@@ -152,6 +152,9 @@ impl RuntimeBuilder {
         wasi::link(&mut linker)
             .and_then(|()| capabilities.link(&mut linker))
             .map_err(|error| HostError::new("two capabilities provide the same function").because(error))?;
+        // Where nobody says how many, tokio would ask an environment variable.
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let threads = self.guest_threads.unwrap_or_else(cores);
         let disk = self.cache_dir.map(|dir| DiskCache::open(&dir, &engine.fingerprint)).transpose()?;
         let executions_max = match engine.allocation {
             Allocation::Pooled { executions_max } => executions_max,
@@ -164,19 +167,18 @@ impl RuntimeBuilder {
             intake_limits: self.intake_limits,
             admission: Admission::new(executions_max),
             registry: Arc::new(Registry::default()),
-            guests: guest_threads(self.guest_threads)?,
+            guests: guest_threads(threads)?,
+            turns: Turns::new(threads),
             open_time_max: self.open_time_max,
             finish_time_max: self.finish_time_max,
         }))
     }
 }
 
-fn guest_threads(threads: Option<usize>) -> Result<GuestThreads, HostError> {
+fn guest_threads(threads: usize) -> Result<GuestThreads, HostError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // Where nobody says how many, tokio would ask an environment variable.
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     builder
-        .worker_threads(threads.unwrap_or_else(cores))
+        .worker_threads(threads)
         .thread_name("holm-guest")
         .event_interval(GUEST_TURNS_PER_LOOK)
         .global_queue_interval(GUEST_TURNS_PER_LOOK)

@@ -1,16 +1,22 @@
 //! The pipeline: every execution goes through these stages, and no other way.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use holm_host_api::{CapabilitySet, HostError, Name, Outcome};
 use uuid::Uuid;
 
 use crate::builder::RuntimeBuilder;
 use crate::engine::{Allocation, HolmEngine};
-use crate::execution::{Execution, ExecutionRequest, Live, Registered, Registry, instantiate};
+use crate::execution::{Execution, ExecutionRequest, Live, Registered, Registry, Turns, instantiate};
 use crate::user::{self, Admission, Permit, Refusal};
 use crate::workload::{CompileError, Compiled, CompiledFrom, Compiler, IntakeError, IntakeLimits, Workload};
+
+/// A workload up to this size begins on the caller's thread; to instantiate a larger one may take long.
+const BEGINS_HERE_BYTES_MAX: usize = 1 << 20;
 
 /// Runs executions. Cheap to clone; all clones are the same runtime.
 #[derive(Clone)]
@@ -26,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) admission: Admission,
     pub(crate) registry: Arc<Registry>,
     pub(crate) guests: GuestThreads,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) open_time_max: Duration,
     pub(crate) finish_time_max: Duration,
 }
@@ -78,7 +85,7 @@ impl Runtime {
     /// # Errors
     /// The workload cannot be compiled.
     pub async fn compile(&self, workload: &Workload) -> Result<CompiledFrom, CompileError> {
-        Ok(self.inner.compiler.get(workload).await?.from)
+        Ok(self.inner.compiler.get(workload).await?.1)
     }
 
     /// Says whether an execution would be admitted, and if not, why.
@@ -95,7 +102,7 @@ impl Runtime {
     pub async fn execute(&self, request: ExecutionRequest) -> Execution {
         let started = async {
             let admitted = self.admit(&request).await?;
-            let compiled = self.inner.compiler.get(&request.workload).await?;
+            let (compiled, _) = self.inner.compiler.get(&request.workload).await?;
             Ok((admitted, compiled))
         };
         let started = tokio::select! {
@@ -121,26 +128,25 @@ impl Runtime {
     }
 
     /// Instantiate, run, end, finish, clean up: on the guests' threads, where a panic ends the task and no more.
-    async fn run(&self, request: ExecutionRequest, admitted: Admitted, compiled: Compiled) -> Execution {
+    async fn run(&self, request: ExecutionRequest, admitted: Admitted, compiled: Arc<Compiled>) -> Execution {
         let Admitted { permit, registered } = admitted;
         let inner = Arc::clone(&self.inner);
-        let asked = request.clone();
+        let request = Arc::new(request);
+        let asked = Arc::clone(&request);
         let stop_if_dropped = request.cancellation.clone().drop_guard();
-        let task = self.inner.guests.spawn(async move {
+        let begins_here = request.workload.component().len() <= BEGINS_HERE_BYTES_MAX;
+        let work = async move {
             let instance =
-                instantiate(&inner.engine.engine, &inner.capabilities, inner.open_time_max, request, compiled);
+                instantiate(&inner.engine.engine, &inner.capabilities, inner.open_time_max, &request, compiled);
             let execution = match instance.await {
-                Ok(instance) => instance.run().await.finish(inner.finish_time_max).await,
-                Err((request, error)) => NotStarted::Host(error).into_execution(&request),
+                Ok(instance) => instance.run(&inner.turns).await.finish(inner.finish_time_max).await,
+                Err(error) => NotStarted::Host(error).into_execution(&request),
             };
             drop(registered);
             drop(permit);
             execution
-        });
-        let ended = match task {
-            Some(task) => task.await.map_err(|panic| HostError::new("the host failed").because(panic)),
-            None => Err(HostError::new("the runtime is shutting down")),
         };
+        let ended = self.inner.guests.run(work, begins_here).await;
         stop_if_dropped.disarm();
         ended.unwrap_or_else(|error| NotStarted::Host(error).into_execution(&asked))
     }
@@ -179,11 +185,31 @@ impl Runtime {
 }
 
 impl GuestThreads {
-    fn spawn<F>(&self, work: F) -> Option<tokio::task::JoinHandle<F::Output>>
+    /// Runs work on these threads; a panic in it ends it and no more. Work that `begins_here` is done on the
+    /// caller's thread up to its first wait or yield: a guest yields every hundred thousand units of fuel,
+    /// and waking another thread takes about as long as that lasts.
+    async fn run<F>(&self, work: F, begins_here: bool) -> Result<F::Output, HostError>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        self.0.as_ref().map(|threads| threads.spawn(work))
+        let Some(threads) = &self.0 else { return Err(HostError::new("the runtime is shutting down")) };
+        let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
+        let begun = if begins_here {
+            let _timers_and_tasks_are_the_guests = threads.enter();
+            // Nobody has to be woken: the threads look at it again at once.
+            work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        } else {
+            Poll::Pending
+        };
+        let ended = match begun {
+            Poll::Ready(ended) => Ok(ended),
+            Poll::Pending => threads.spawn(work).await,
+        };
+        match ended {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(_panic)) => Err(HostError::new("the host failed").because("it panicked")),
+            Err(stopped) => Err(HostError::new("the host failed").because(stopped)),
+        }
     }
 
     fn tasks(&self) -> usize {

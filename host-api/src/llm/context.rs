@@ -1,6 +1,7 @@
 //! What one execution owns of `llm`: its router, and what it used.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::ready;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -17,7 +18,8 @@ const OUTPUT_TOKENS_RESERVED: u64 = 1_024;
 pub struct LlmContext {
     router: Arc<dyn Router>,
     tally: Arc<Mutex<Tally>>,
-    pub(super) tasks: Tasks,
+    /// Made with the first request that is not waited for.
+    pub(super) tasks: OnceLock<Tasks>,
 }
 
 /// What an execution used, for its record. A request that was given up has neither failed nor an answer.
@@ -42,7 +44,7 @@ pub(super) enum Failure {
 
 impl LlmContext {
     pub(super) fn new(router: Arc<dyn Router>) -> Self {
-        LlmContext { router, tally: Arc::default(), tasks: Tasks::default() }
+        LlmContext { router, tally: Arc::default(), tasks: OnceLock::new() }
     }
 
     /// Passes the gate with a request: granted, sensible, within budget; from here on it is in the trace.
@@ -114,7 +116,10 @@ impl LlmContext {
 impl CapabilityContext for LlmContext {
     /// Stops what is still under way, so that its budget is given back and its call ended before the record.
     fn finish<'a>(&'a mut self, _ending: &'a Ending) -> BoxFuture<'a, Result<(), HostError>> {
-        self.tasks.end().map(Ok).boxed()
+        match self.tasks.get() {
+            Some(tasks) => tasks.end().map(Ok).boxed(),
+            None => ready(Ok(())).boxed(),
+        }
     }
 
     fn usage(&self) -> Option<serde_json::Value> {

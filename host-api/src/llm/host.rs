@@ -9,7 +9,7 @@ use wasmtime::component::{Resource, ResourceTable};
 
 use super::bindings::llm as guest;
 use super::context::Failure;
-use super::pending::OpenRequest;
+use super::pending::{OpenRequest, Tasks};
 use super::{Completion, LlmContext, PendingAnswer};
 use crate::bindings::types::Denied as GuestDenied;
 use crate::state::handles_exhausted;
@@ -46,7 +46,7 @@ impl guest::Host for View<'_, LlmContext> {
         let (context, table, gate) = self.parts()?;
         match context.ask(gate, "submit", request.into(), || push(table, gate, PendingAnswer::new)) {
             Ok((asking, pending)) => {
-                table.get_mut(&pending)?.send(asking, &context.tasks);
+                table.get_mut(&pending)?.send(asking, context.tasks.get_or_init(Tasks::default));
                 Ok(Ok(pending))
             }
             Err(failure) => Ok(Err(failure.into())),

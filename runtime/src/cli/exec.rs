@@ -127,7 +127,7 @@ impl Exec {
         let workload = match runtime.intake(bytes) {
             Ok(workload) => workload,
             Err(error) => {
-                let digest = Digest::of(bytes).to_string();
+                let digest = Digest::of(bytes);
                 let record = Record::refused(Uuid::now_v7(), self.user.clone(), digest, error.to_string());
                 return Ok(Execution { record, output: Vec::new(), cause: None, journal: Vec::new() });
             }

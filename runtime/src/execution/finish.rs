@@ -41,11 +41,11 @@ impl Ended {
         drop(store);
         let record = Record {
             execution: request.execution,
-            user: request.user,
-            session: request.session,
-            program: request.program,
-            profile: request.profile,
-            workload: WorkloadRecord { digest: gate.scope().workload.to_string() },
+            user: request.user.clone(),
+            session: request.session.clone(),
+            program: request.program.clone(),
+            profile: request.profile.clone(),
+            workload: WorkloadRecord { digest: *request.workload.digest() },
             started_at,
             outcome: ending.outcome,
             output: Some(String::from_utf8_lossy(&ending.output).into_owned()),

@@ -19,8 +19,8 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// An execution with its store, ready to run. Its wall time has begun.
 pub(crate) struct Instantiated {
     pub(crate) store: Store<State>,
-    pub(crate) compiled: Compiled,
-    pub(crate) request: ExecutionRequest,
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) request: Arc<ExecutionRequest>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) stdout: Capture,
     pub(crate) started_at: SystemTime,
@@ -31,20 +31,17 @@ pub(crate) async fn instantiate(
     engine: &Engine,
     capabilities: &CapabilitySet,
     open_time_max: Duration,
-    request: ExecutionRequest,
-    compiled: Compiled,
-) -> Result<Instantiated, (ExecutionRequest, HostError)> {
+    request: &Arc<ExecutionRequest>,
+    compiled: Arc<Compiled>,
+) -> Result<Instantiated, HostError> {
     let started_at = SystemTime::now();
     let meter = Meter::new(request.budget.clone());
     meter.set(BudgetName::InputBytes, request.input.len() as u64);
-    let mut gate = Gate::new(Arc::new(scope(&request)), Arc::new(meter));
+    let mut gate = Gate::new(Arc::new(scope(request)), Arc::new(meter));
     if request.journal_entries_max > 0 {
         gate = gate.with_journal(Journal::new(request.journal_entries_max));
     }
-    let mut opened = match capabilities.open(&mut gate, open_time_max).await {
-        Ok(opened) => opened,
-        Err(error) => return Err((request, error)),
-    };
+    let mut opened = capabilities.open(&mut gate, open_time_max).await?;
     let gate = Arc::new(gate);
     let stdout = Capture::new(Arc::clone(gate.meter()));
     let stdio = match compiled.shape {
@@ -55,12 +52,12 @@ pub(crate) async fn instantiate(
         Ok(wasi) => wasi,
         Err(error) => {
             holm_host_api::finish(&mut opened, &Ending::of(Outcome::HostError), open_time_max).await;
-            return Err((request, error));
+            return Err(error);
         }
     };
     match store(engine, State::new(Arc::clone(&gate), opened, wasi)) {
-        Ok(store) => Ok(Instantiated { store, compiled, request, gate, stdout, started_at }),
-        Err(error) => Err((request, HostError::new("the store could not be made").because(error))),
+        Ok(store) => Ok(Instantiated { store, compiled, request: Arc::clone(request), gate, stdout, started_at }),
+        Err(error) => Err(HostError::new("the store could not be made").because(error)),
     }
 }
 
@@ -76,7 +73,7 @@ fn scope(request: &ExecutionRequest) -> Scope {
         session: request.session.clone(),
         program: request.program.clone(),
         profile: request.profile.clone(),
-        workload: request.workload.digest().to_string().into(),
+        workload: Arc::clone(request.workload.digest_text()),
         input_bytes: request.input.len() as u64,
         grants: Arc::clone(&request.grants),
         config: Arc::clone(&request.config),

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use holm_host_api::{BudgetName, State};
 use wasmtime::Store;
 
 use super::Instantiated;
+use super::Turns;
 use super::finish::Ended;
 use crate::workload::{Compiled, Shape};
 
@@ -35,17 +37,19 @@ pub(super) enum Stopped {
 
 impl Instantiated {
     /// Runs the guest to its end. Nothing that happens in it reaches the caller but as a value.
-    pub(crate) async fn run(mut self) -> Ended {
-        let scope = std::sync::Arc::clone(self.gate.scope());
+    pub(crate) async fn run(mut self, turns: &Arc<Turns>) -> Ended {
+        let scope = Arc::clone(self.gate.scope());
         let mut cpu = Duration::ZERO;
         let stopped = {
             let work = invoke(&mut self.store, &self.compiled, &self.request.input);
-            let guest = Timed { work: pin!(AssertUnwindSafe(work).catch_unwind()), cpu: &mut cpu };
+            let timed = Timed { work: pin!(AssertUnwindSafe(work).catch_unwind()), cpu: &mut cpu };
+            let guest = turns.share(&scope.user, timed);
             tokio::select! {
+                // The guest first: one that never waits needs no timer.
                 biased;
-                () = tokio::time::sleep_until(scope.deadline.into()) => Stopped::Deadline,
-                () = ended_by_cancellation(&scope.cancellation) => Stopped::Cancelled,
                 stopped = guest => stopped.unwrap_or(Stopped::Panicked),
+                () = async { tokio::time::sleep_until(scope.deadline.into()).await } => Stopped::Deadline,
+                () = ended_by_cancellation(&scope.cancellation) => Stopped::Cancelled,
             }
         };
         self.read_meters();

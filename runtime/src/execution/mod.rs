@@ -7,6 +7,7 @@ mod invoke;
 mod record;
 mod registry;
 mod request;
+mod turns;
 
 pub use record::{Execution, Record, Usage, WorkloadRecord};
 pub use registry::Live;
@@ -14,3 +15,4 @@ pub(crate) use registry::{Registered, Registry};
 pub use request::ExecutionRequest;
 
 pub(crate) use instantiate::{Instantiated, instantiate};
+pub(crate) use turns::Turns;

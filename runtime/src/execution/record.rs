@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::ExecutionRequest;
+use crate::workload::Digest;
 
 /// What is kept of an execution: always, of refused ones too.
 #[derive(Clone, Debug, Serialize)]
@@ -47,8 +48,8 @@ pub struct Record {
 /// Which workload ran.
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkloadRecord {
-    /// Digest of its bytes, `sha256:…`.
-    pub digest: String,
+    /// Digest of its bytes.
+    pub digest: Digest,
 }
 
 /// What an execution used: one entry a budget, and a few that no budget limits.
@@ -114,7 +115,7 @@ impl Serialize for Usage {
 
 impl Record {
     /// The record of an execution that never started. `digest` is that of the bytes that were refused.
-    pub fn refused(execution: Uuid, user: Name, digest: String, error: String) -> Self {
+    pub fn refused(execution: Uuid, user: Name, digest: Digest, error: String) -> Self {
         Record {
             execution,
             user,
@@ -140,7 +141,7 @@ impl Execution {
         error: String,
         cause: Option<String>,
     ) -> Self {
-        let digest = request.workload.digest().to_string();
+        let digest = *request.workload.digest();
         let record = Record {
             session: request.session.clone(),
             program: request.program.clone(),

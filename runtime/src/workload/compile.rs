@@ -29,7 +29,6 @@ pub enum CompiledFrom {
 }
 
 /// A workload that is ready to be instantiated.
-#[derive(Clone)]
 pub struct Compiled {
     pub(crate) pre: InstancePre<State>,
     pub(crate) entry: ComponentExportIndex,
@@ -71,10 +70,13 @@ impl Compiler {
     }
 
     /// The compiled workload. Concurrent callers of one workload wait for the same compilation.
-    pub(crate) async fn get(self: &Arc<Self>, workload: &Workload) -> Result<Compiled, CompileError> {
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        workload: &Workload,
+    ) -> Result<(Arc<Compiled>, CompiledFrom), CompileError> {
         let digest = *workload.digest();
         if let Some(compiled) = self.compiled.get(&digest).await {
-            return Ok(Compiled { from: CompiledFrom::Memory, ..Compiled::clone(&compiled) });
+            return Ok((compiled, CompiledFrom::Memory));
         }
         let compiler = Arc::clone(self);
         let workload = workload.clone();
@@ -91,7 +93,8 @@ impl Compiler {
             })
             .await
             .map_err(|error: Arc<CompileError>| CompileError::clone(&error))?;
-        Ok(Compiled::clone(&compiled))
+        let from = compiled.from;
+        Ok((compiled, from))
     }
 
     fn load_or_compile(&self, workload: &Workload) -> Result<Compiled, CompileError> {

@@ -56,6 +56,7 @@ pub struct Workload {
 
 struct Inner {
     digest: Digest,
+    digest_text: Arc<str>,
     component: Vec<u8>,
     inspection: Inspection,
 }
@@ -85,12 +86,19 @@ impl Workload {
             let origin = Origin { form: Form::Component, encoding, bytes: bytes.len() as u64 };
             to_component(binary, origin, limits)
         })??;
-        Ok(Workload { inner: Arc::new(Inner { digest: Digest::of(bytes), component, inspection }) })
+        let digest = Digest::of(bytes);
+        let digest_text = digest.to_string().into();
+        Ok(Workload { inner: Arc::new(Inner { digest, digest_text, component, inspection }) })
     }
 
     /// The digest of the bytes as they were uploaded: the workload's identity.
     pub fn digest(&self) -> &Digest {
         &self.inner.digest
+    }
+
+    /// The digest as text, made once for all executions.
+    pub(crate) fn digest_text(&self) -> &Arc<str> {
+        &self.inner.digest_text
     }
 
     /// The component, in binary form.
