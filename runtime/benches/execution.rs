@@ -112,7 +112,7 @@ struct Row {
 }
 
 fn one_at_a_time(holm: &Holm, bare: &Bare, effort: &Effort) {
-    let pieces = Arc::new(Pieces::new(holm.workload.component(), holm.workload.digest().to_string()));
+    let pieces = Pieces::new(holm.workload.component(), holm.workload.digest().to_string());
     let caller = caller_thread();
     let names = ["bare wasmtime: pooled, async, fuel, limits, WASI"].into_iter().chain(Upto::ALL.map(Upto::name));
     let mut rows: Vec<Row> = names
@@ -176,9 +176,9 @@ fn parts(holm: &Holm, effort: &Effort) {
         "a task spawned and joined on one thread",
         Box::new(|| caller.block_on(async { tokio::spawn(async {}).await.unwrap() })),
     );
-    let others = Pieces::guest_threads();
+    let others = Builder::new_multi_thread().enable_all().build().unwrap();
     part(
-        "a task spawned on another thread and joined",
+        "a task spawned on another thread and joined: where the first slice does not end it",
         Box::new(|| caller.block_on(async { others.spawn(async {}).await.unwrap() })),
     );
     table.print("Where time goes besides");

@@ -34,12 +34,10 @@ pub enum Upto {
     Capabilities,
     /// Deadline, cancellation, panics, time on the processor.
     Bounds,
-    /// On other threads than the caller's.
-    Threads,
 }
 
 impl Upto {
-    pub const ALL: [Upto; 5] = [Upto::Store, Upto::Hook, Upto::Capabilities, Upto::Bounds, Upto::Threads];
+    pub const ALL: [Upto; 4] = [Upto::Store, Upto::Hook, Upto::Capabilities, Upto::Bounds];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +45,6 @@ impl Upto {
             Upto::Hook => "call hook that settles host calls",
             Upto::Capabilities => "four capabilities opened and finished",
             Upto::Bounds => "deadline, cancellation, panics caught",
-            Upto::Threads => "on the guests' threads: spawn and join",
         }
     }
 }
@@ -61,7 +58,6 @@ pub struct Pieces {
     user: Name,
     workload: Arc<str>,
     grants: Arc<Grants>,
-    guests: tokio::runtime::Runtime,
 }
 
 impl Pieces {
@@ -86,26 +82,10 @@ impl Pieces {
             user: "alice".parse().unwrap(),
             workload: digest.into(),
             grants: Arc::new(Grants::all()),
-            guests: Self::guest_threads(),
         }
     }
 
-    /// Threads like those of the library's guests.
-    pub fn guest_threads() -> tokio::runtime::Runtime {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.event_interval(3).global_queue_interval(3).enable_all().build().unwrap()
-    }
-
-    pub async fn run(self: &Arc<Self>, upto: Upto, input: &'static str) {
-        if upto >= Upto::Threads {
-            let pieces = Arc::clone(self);
-            self.guests.spawn(async move { pieces.run_here(upto, input).await }).await.unwrap();
-        } else {
-            self.run_here(upto, input).await;
-        }
-    }
-
-    async fn run_here(&self, upto: Upto, input: &str) {
+    pub async fn run(&self, upto: Upto, input: &str) {
         let mut gate = Gate::new(Arc::new(self.scope(input)), Arc::new(Meter::new(Budget::default())));
         let opened = match upto >= Upto::Capabilities {
             true => self.capabilities.open(&mut gate, TIME_MAX).await.unwrap(),
