@@ -15,6 +15,11 @@ pub trait Capability: Send + Sync + 'static {
     /// The interfaces that it provides, as a workload imports them, such as `holm:host/llm@0.1.0`.
     fn interfaces(&self) -> &'static [&'static str];
 
+    /// The functions that can be granted by themselves, such as `complete`. None are known where this is empty.
+    fn functions(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// False for what reaches nothing but the execution itself.
     fn needs_grant(&self) -> bool {
         true

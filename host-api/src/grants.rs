@@ -79,9 +79,10 @@ impl Grants {
                 .any(|grant| grant.capability == capability && grant.function.as_deref().is_none_or(|f| f == function))
     }
 
-    /// The capabilities named by these grants, to check them against what the host has.
-    pub fn capabilities(&self) -> impl Iterator<Item = &str> {
-        self.grants.iter().map(|grant| grant.capability.as_str())
+    /// The capabilities named by these grants, and the function where one is, to check them against what the
+    /// host has.
+    pub fn named(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.grants.iter().map(|grant| (grant.capability.as_str(), grant.function.as_deref()))
     }
 }
 
@@ -118,7 +119,8 @@ mod tests {
             assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
         }
         let grants: Grants = grants.iter().map(|text| text.parse().unwrap()).collect();
-        assert_eq!(grants.capabilities().collect::<Vec<_>>(), ["llm", "llm", "my_own-thing"]);
+        let named = [("llm", None), ("llm", Some("complete")), ("my_own-thing", Some("do-it"))];
+        assert_eq!(grants.named().collect::<Vec<_>>(), named);
     }
 
     #[test]

@@ -51,6 +51,10 @@ impl Capability for Events {
         &["holm:host/events@0.1.0"]
     }
 
+    fn functions(&self) -> &'static [&'static str] {
+        &["emit", "progress", "log"]
+    }
+
     /// It is opened also where it is not granted: what a guest writes to stderr goes the same way.
     fn always_open(&self) -> bool {
         true

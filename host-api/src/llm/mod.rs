@@ -67,6 +67,10 @@ impl Capability for Llm {
         &["holm:host/llm@0.1.0"]
     }
 
+    fn functions(&self) -> &'static [&'static str] {
+        &["complete", "submit", "start-stream", "embed"]
+    }
+
     fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
         bindings::llm::add_to_linker::<_, HasView<LlmContext>>(linker, State::view)
     }

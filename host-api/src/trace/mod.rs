@@ -70,6 +70,10 @@ impl Capability for Trace {
         &["holm:host/trace@0.1.0"]
     }
 
+    fn functions(&self) -> &'static [&'static str] {
+        &["start", "child", "set-attribute", "finish", "publish", "resolve", "feedback"]
+    }
+
     /// It is opened also where it is not granted: the host's own calls are traced for the user.
     fn always_open(&self) -> bool {
         true

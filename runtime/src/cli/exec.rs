@@ -19,8 +19,11 @@ use crate::host_api::llm::{OfflineProvider, Script};
 use crate::host_api::trace::MemoryTrace;
 use crate::host_api::wasi::{Preopen, WasiSettings};
 use crate::host_api::{Budget, BudgetName, Name, Outcome, sanitize_text};
-use crate::workload::{CompiledFrom, Digest};
+use crate::workload::{CompiledFrom, Digest, IntakeLimits};
 use crate::{Execution, ExecutionRequest, Record, Runtime};
+
+/// Largest script that is read, in bytes.
+const SCRIPT_BYTES_MAX: u64 = 64 << 20;
 
 /// A compilation that takes longer than this is shown.
 const QUIET_COMPILE: Duration = Duration::from_millis(300);
@@ -99,7 +102,9 @@ pub(super) struct Exec {
 impl Exec {
     pub(super) fn run(self, data: &Option<PathBuf>, cache: &Option<PathBuf>) -> Result<ExitCode, Failure> {
         let data_dir = paths::data_dir(data).map_err(Failure::Usage)?;
-        let bytes = read(&self.workload).map_err(Failure::Usage)?;
+        let cancellation = CancellationToken::new();
+        cancel_on_ctrl_c(cancellation.clone())?;
+        let bytes = read_workload(&self.workload).map_err(Failure::Usage)?;
         let input = self.read_input().map_err(Failure::Usage)?;
         for preopen in &self.dir {
             if !preopen.host.is_dir() {
@@ -115,7 +120,7 @@ impl Exec {
             .llm(self.llm().map_err(Failure::Usage)?)
             .build()
             .map_err(|error| Failure::Host(operator_error(error.message(), error.cause())))?;
-        let execution = self.execute(&runtime, &bytes, input)?;
+        let execution = self.execute(&runtime, &bytes, input, cancellation)?;
         if let Err(error) = records::keep(&data_dir, &execution.record) {
             terminal::line(&format!("warning: {error:#}"));
         }
@@ -123,7 +128,13 @@ impl Exec {
         Ok(exit_code(&execution.record.outcome))
     }
 
-    fn execute(&self, runtime: &Runtime, bytes: &[u8], input: Vec<u8>) -> Result<Execution, Failure> {
+    fn execute(
+        &self,
+        runtime: &Runtime,
+        bytes: &[u8],
+        input: Vec<u8>,
+        cancellation: CancellationToken,
+    ) -> Result<Execution, Failure> {
         let workload = match runtime.intake(bytes) {
             Ok(workload) => workload,
             Err(error) => {
@@ -136,7 +147,7 @@ impl Exec {
         request.grants = Arc::new(options::grants(&self.grant, runtime.capabilities()).map_err(Failure::Usage)?);
         request.config = Arc::new(BTreeMap::from_iter(self.config.iter().cloned()));
         request.wasi = self.wasi();
-        cancel_on_ctrl_c(request.cancellation.clone())?;
+        request.cancellation = cancellation;
         let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
         let execution = threads.block_on(async {
             self.compile(runtime, &request).await;
@@ -214,7 +225,7 @@ impl Exec {
                 std::io::stdin().take(self.input_bytes_readable()).read_to_end(&mut input).context("stdin")?;
                 Ok(input)
             }
-            (None, Some(path)) => read(path),
+            (None, Some(path)) => read(path, self.input_bytes_readable()),
         }
     }
 
@@ -251,7 +262,8 @@ impl Exec {
         match &self.llm_script {
             None => Ok(OfflineProvider::default()),
             Some(path) => {
-                let text = String::from_utf8(read(path)?).with_context(|| format!("{}", path.display()))?;
+                let text =
+                    String::from_utf8(read(path, SCRIPT_BYTES_MAX)?).with_context(|| format!("{}", path.display()))?;
                 let script = Script::from_json(&text).with_context(|| format!("{}", path.display()))?;
                 Ok(OfflineProvider::with_script(script))
             }
@@ -259,8 +271,18 @@ impl Exec {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
+/// Reads a workload: one byte more than the intake takes, so that it can say so, and not for ever.
+pub(super) fn read_workload(path: &Path) -> anyhow::Result<Vec<u8>> {
+    read(path, IntakeLimits::default().bytes_max.saturating_add(1))
+}
+
+/// Reads the first `bytes_max` bytes of a file.
+fn read(path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(bytes_max).read_to_end(&mut bytes))
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(bytes)
 }
 
 fn operator_error(message: &str, cause: Option<String>) -> anyhow::Error {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::json;
 
+use super::exec::read_workload;
 use super::{Failure, exit_code, options, terminal};
 use crate::host_api::{Name, Outcome, sanitize_line};
 use crate::workload::inspect::Form;
@@ -29,9 +30,7 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let bytes = std::fs::read(&self.workload)
-            .with_context(|| format!("{} cannot be read", self.workload.display()))
-            .map_err(Failure::Usage)?;
+        let bytes = read_workload(&self.workload).map_err(Failure::Usage)?;
         let runtime = Runtime::builder()
             .executions_max(1)
             .build()

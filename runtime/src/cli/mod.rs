@@ -81,6 +81,7 @@ impl From<anyhow::Error> for Failure {
 /// Runs the command with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    terminal::start();
     start_log(cli.verbose);
     let result = match cli.verb {
         Verb::Exec(exec) => exec.run(&cli.data, &cli.cache_dir),

@@ -106,9 +106,18 @@ pub(super) fn grants(given: &[String], capabilities: &CapabilitySet) -> anyhow::
         return Ok(Grants::none());
     }
     let grants = given.iter().map(|text| text.parse::<Grant>()).collect::<Result<Grants, _>>()?;
-    if let Some(unknown) = grants.capabilities().find(|name| capabilities.find(name).is_none()) {
-        let known: Vec<_> = capabilities.iter().filter(|c| c.needs_grant()).map(|c| c.name()).collect();
-        bail!("there is no capability `{unknown}` to grant; there are {}", known.join(", "));
+    for (name, function) in grants.named() {
+        let Some(capability) = capabilities.find(name) else {
+            let known: Vec<_> = capabilities.iter().filter(|c| c.needs_grant()).map(|c| c.name()).collect();
+            bail!("there is no capability `{name}` to grant; there are {}", known.join(", "));
+        };
+        let functions = capability.functions();
+        if let Some(function) = function
+            && !functions.is_empty()
+            && !functions.contains(&function)
+        {
+            bail!("`{name}` has no function `{function}` to grant; it has {}", functions.join(", "));
+        }
     }
     Ok(grants)
 }

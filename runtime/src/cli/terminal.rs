@@ -1,6 +1,7 @@
 //! What people see. Text that comes from a guest never reaches a terminal raw.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 use crate::host_api::trace::{Colour, TreeStyle};
 use crate::host_api::{sanitize_line, sanitize_text};
@@ -17,6 +18,14 @@ pub(super) fn line(text: &str) {
 
 /// Puts the workload's output on stdout: as it is, unless somebody looks.
 pub(super) fn output(bytes: &[u8]) -> std::io::Result<()> {
+    match write_output(bytes) {
+        // Who reads no more has what it wants.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn write_output(bytes: &[u8]) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     if stdout.is_terminal() {
         let text = String::from_utf8_lossy(bytes);
@@ -70,5 +79,15 @@ pub(super) fn tree_style() -> TreeStyle {
         return TreeStyle { width: 160, ..TreeStyle::default() };
     }
     let width = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(100, |size| usize::from(size.ws_col).max(40));
-    TreeStyle { width, colour: Colour::Ansi, ascii: false }
+    TreeStyle { width, colour: COLOUR.get().copied().unwrap_or(Colour::Never), ascii: false }
+}
+
+/// Whether a terminal gets colours. The environment is asked once, at start.
+static COLOUR: OnceLock<Colour> = OnceLock::new();
+
+/// Reads what the environment says of the terminal: what <https://no-color.org> and dumb terminals ask for.
+pub(super) fn start() {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let wants_none = set("NO_COLOR").is_some() || set("TERM").is_none_or(|term| term == "dumb");
+    COLOUR.get_or_init(|| if wants_none { Colour::Never } else { Colour::Ansi });
 }

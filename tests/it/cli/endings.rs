@@ -213,9 +213,9 @@ fn trace_prints_the_tree_of_calls_on_stderr() {
     place.act(&failing, &["--trace"]).with_status(5).saying("└─ outer  ").saying("✗ trapped");
 }
 
-/// Where nobody reads the output, the run has ended all the same: its record is kept.
+/// As `| head` does. The run has ended all the same: its record is kept.
 #[test]
-fn a_reader_that_went_away_is_an_error_and_no_panic() {
+fn a_reader_that_went_away_is_no_failure() {
     let place = Place::new();
     for args in [
         vec!["limits"],
@@ -225,7 +225,8 @@ fn a_reader_that_went_away_is_an_error_and_no_panic() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let child = place.command(&args).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-        Ended::of(child.wait_with_output().unwrap()).with_status(6).saying("error: ").saying("Broken pipe");
+        let ended = Ended::of(child.wait_with_output().unwrap()).with_status(0);
+        assert!(!ended.stderr.contains("error"), "{}", ended.stderr);
     }
     assert_eq!(place.records().len(), 1);
 }

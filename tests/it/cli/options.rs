@@ -58,6 +58,15 @@ fn an_input_without_end_is_refused() {
     endless.join().unwrap();
 }
 
+/// Neither is a file that goes on for ever.
+#[test]
+fn files_without_end_are_refused() {
+    let place = Place::new();
+    let options = ["--input-file", "/dev/zero", "--limit", "input_bytes=1MiB"];
+    place.exec(holm_test_artifacts::COMMAND, &options).with_status(3).saying("the budget input_bytes allows 1048576");
+    place.exec("/dev/zero", &[]).with_status(3).saying("error: ");
+}
+
 #[test]
 fn config_is_what_was_given() {
     let place = Place::new();
@@ -142,6 +151,8 @@ fn grants_are_all_or_those_that_were_given() {
     place.act(&embed, &some).with_status(1).saying("error: not granted: llm.embed");
     let unknown = place.act(&echo(), &["--grant", "llm", "--grant", "files"]).with_status(2);
     unknown.saying("there is no capability `files` to grant; there are events, trace, llm");
+    let misspelt = place.act(&echo(), &["--grant", "llm.compleet"]).with_status(2);
+    misspelt.saying("`llm` has no function `compleet` to grant; it has complete, submit, start-stream, embed");
     for wrong in ["", "llm.", "*", "a b"] {
         place.act(&echo(), &["--grant", wrong]).with_status(2).saying("is no grant");
     }

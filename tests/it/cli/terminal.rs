@@ -71,6 +71,17 @@ fn an_output_is_shown_escaped() {
 }
 
 #[test]
+fn colours_are_for_who_wants_them() {
+    let place = Place::new();
+    let traced = || place.act_command(&json!({ "do": "echo", "value": 1 }), &["--quiet", "--trace"]);
+    assert!(on_a_terminal(traced()).1.contains('\u{1b}'));
+    let mut plain = traced();
+    plain.env("NO_COLOR", "1");
+    let (_, shown) = on_a_terminal(plain);
+    assert!(shown.contains("execution") && !shown.contains('\u{1b}'), "{shown:?}");
+}
+
+#[test]
 fn an_error_is_shown_escaped() {
     let place = Place::new();
     let failing = json!({ "do": "fail", "message": format!("{HOSTILE}\nsecond line") });
