@@ -78,6 +78,8 @@ budgets! {
         "Size of the output: what the workload returns, or what a command writes to stdout.";
     LogBytes "log_bytes" Total MIB,
         "Log lines and stderr; for a workload with an entry point its stdout too.";
+    LogLines "log_lines" Total 100_000,
+        "Lines of the log.";
     RandomBytes "random_bytes" Total 16 * MIB,
         "Random bytes asked of the host.";
     Events "events" Total 10_000,

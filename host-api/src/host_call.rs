@@ -83,12 +83,13 @@ impl Gate {
         self.journal.as_ref()
     }
 
-    /// Logs a line, within `log_bytes`.
+    /// Logs a line, within `log_bytes` and `log_lines`.
     ///
     /// # Errors
     /// The budget ran out.
     pub fn log(&self, level: Level, message: &str) -> Result<(), Exhausted> {
-        self.meter.charge(BudgetName::LogBytes, message.len() as u64 + 1)?;
+        let line = [(BudgetName::LogBytes, message.len() as u64 + 1), (BudgetName::LogLines, 1)];
+        self.meter.charge_all(&line)?;
         if let Some(log) = &self.log {
             log.log(self.scope.execution, level, message);
         }
@@ -104,7 +105,12 @@ impl Gate {
             biased;
             result = work => result,
             () = self.scope.cancellation.cancelled() => Err(Denied::Cancelled.into()),
-            () = async { tokio::time::sleep_until(self.scope.deadline.into()).await } => Err(Denied::TimedOut.into()),
+            () = async { tokio::time::sleep_until(self.scope.deadline.into()).await } => {
+                let waited_ms = u64::try_from(self.scope.elapsed().as_millis()).unwrap_or(u64::MAX);
+                // A guest that fails of this failed of its budget.
+                self.meter.refuse(BudgetName::WallMs, waited_ms);
+                Err(Denied::TimedOut.into())
+            }
         }
     }
 

@@ -3,9 +3,10 @@
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::task::Poll;
 
 use wasmtime::component::{HasData, ResourceTable};
-use wasmtime::{CallHook, ResourceLimiter, StoreContextMut};
+use wasmtime::{CallHook, ResourceLimiterAsync, StoreContextMut};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use crate::host_call::FUEL_PER_CALL;
@@ -17,6 +18,10 @@ const SETTLE_FUEL: u64 = 20_000;
 
 /// Guests yield about every hundred thousand units, a tenth of a millisecond: whether they compute or call.
 pub const FUEL_YIELD_INTERVAL: u64 = 100_000;
+
+/// A guest yields when a memory grows beyond this: a first slice on the caller's thread never has much memory that the
+/// host could be made to copy there.
+const YIELD_MEMORY_BYTES: usize = 4 << 20;
 
 /// All that one execution has on the host's side. It is never shared and never used twice.
 pub struct State {
@@ -120,9 +125,23 @@ pub async fn settle_host_call(mut store: StoreContextMut<'_, State>, event: Call
     let state = store.data_mut();
     if state.fuel_left_at_yield.saturating_sub(left) >= FUEL_YIELD_INTERVAL {
         state.fuel_left_at_yield = left;
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
     Ok(())
+}
+
+/// Lets others run. Unlike tokio's, which wakes once the thread that it began on has nothing else to do: the guest may
+/// go on on another.
+async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl WasiView for State {
@@ -135,12 +154,16 @@ impl WasiView for State {
 /// Memories and tables are summed over the whole store: splitting them wins a guest nothing.
 /// Growing beyond the budget ends the execution instead of returning -1: the end is named, and no
 /// allocator has to guess what happened.
-impl ResourceLimiter for State {
-    fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+#[async_trait::async_trait]
+impl ResourceLimiterAsync for State {
+    async fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > YIELD_MEMORY_BYTES {
+            yield_now().await;
+        }
         self.take_memory(BudgetName::MemoryBytes, current, desired)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    async fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
         self.take_memory(BudgetName::TableElements, current, desired)
     }
 

@@ -11,7 +11,7 @@ use holm_host_api::trace::{MemoryTrace, Trace, TraceBackend};
 use holm_host_api::{Capability, CapabilitySet, DuplicateCapability, HostError, State, wasi};
 use wasmtime::component::Linker;
 
-use crate::engine::{self, Allocation};
+use crate::engine;
 use crate::execution::{Registry, Turns};
 use crate::runtime::{GuestThreads, Inner, Runtime};
 use crate::user::Admission;
@@ -156,19 +156,15 @@ impl RuntimeBuilder {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let threads = self.guest_threads.unwrap_or_else(cores);
         let disk = self.cache_dir.map(|dir| DiskCache::open(&dir, &engine.fingerprint)).transpose()?;
-        let executions_max = match engine.allocation {
-            Allocation::Pooled { executions_max } => executions_max,
-            Allocation::OnDemand => self.executions_max,
-        };
         Ok(Runtime::new(Inner {
             compiler: Arc::new(Compiler::new(engine.engine.clone(), linker, disk)),
-            engine,
             capabilities,
             intake_limits: self.intake_limits,
-            admission: Admission::new(executions_max),
+            admission: Admission::new(engine.allocation, self.executions_max),
             registry: Arc::new(Registry::default()),
             guests: guest_threads(threads)?,
             turns: Turns::new(threads),
+            engine,
             open_time_max: self.open_time_max,
             finish_time_max: self.finish_time_max,
         }))

@@ -15,11 +15,17 @@ const FIBER_STACK_BYTES: usize = 2 * 1024 * 1024;
 /// Memory of an instance that is zeroed in place when it ends, instead of being unmapped.
 const MEMORY_KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
 
+/// Address space of a memory where that is short. Accesses are then checked one by one.
+const MEMORY_RESERVED_BYTES: u64 = 16 << 20;
+
 /// Largest table of the pool, in elements. The budget sums over all tables; this is for one.
 const TABLE_ELEMENTS_MAX: usize = 200_000;
 
-/// Tables that one core module may define.
-const TABLES_PER_MODULE_MAX: u32 = 16;
+/// Tables that one core module may define: as many as the intake lets a whole workload have.
+const TABLES_PER_MODULE_MAX: u32 = 32;
+
+/// Tables for each memory of the pool.
+pub(crate) const TABLES_PER_MEMORY: u32 = 2;
 
 /// How instances get their memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub enum Allocation {
     Pooled {
         /// Executions at one time.
         executions_max: u32,
+        /// Memories of all executions at one time, and twice as many tables.
+        memories_max: u32,
     },
     /// By mapping each anew: address space is too short for a pool.
     OnDemand,
@@ -52,7 +60,10 @@ pub(crate) fn new(executions_max: u32) -> Result<HolmEngine, HostError> {
         let mut config = base_config();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(pool)));
         match Engine::new(&config) {
-            Ok(engine) => return Ok(holm_engine(engine, Allocation::Pooled { executions_max: pool })),
+            Ok(engine) => {
+                let allocation = Allocation::Pooled { executions_max: pool, memories_max: memories(pool) };
+                return Ok(holm_engine(engine, allocation));
+            }
             Err(error) if pool > 1 => {
                 tracing::warn!(executions_max = pool, "no pool of this size, trying a smaller one: {error:#}");
                 pool = pool.div_ceil(4);
@@ -64,7 +75,12 @@ pub(crate) fn new(executions_max: u32) -> Result<HolmEngine, HostError> {
         }
     }
     let mut config = base_config();
-    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    config
+        .allocation_strategy(InstanceAllocationStrategy::OnDemand)
+        // Where there is no room for a pool there is none for memories that are reserved at full size either.
+        .memory_reservation(MEMORY_RESERVED_BYTES)
+        .memory_reservation_for_growth(MEMORY_RESERVED_BYTES)
+        .memory_guard_size(64 * 1024);
     let engine = Engine::new(&config)
         .map_err(|error| HostError::new("the WebAssembly engine does not start on this machine").because(error))?;
     Ok(holm_engine(engine, Allocation::OnDemand))
@@ -99,16 +115,20 @@ fn base_config() -> Config {
     config
 }
 
+/// A component has one memory as a rule, JavaScript's three. Slots cost address space, so that very large pools get
+/// one each and a few.
+fn memories(executions_max: u32) -> u32 {
+    executions_max.saturating_mul(4).min(executions_max.max(20_000)).saturating_add(16)
+}
+
 fn pooling(executions_max: u32) -> PoolingAllocationConfig {
-    // A component has one memory as a rule, JavaScript's three. Slots cost address space, so that very
-    // large pools get one each and a few.
-    let memories = executions_max.saturating_mul(4).min(executions_max.max(20_000)).saturating_add(16);
+    let memories = memories(executions_max);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(executions_max)
         // Only counted; the budget bounds each execution's.
         .total_core_instances(executions_max.saturating_mul(500))
         .total_memories(memories)
-        .total_tables(memories.saturating_mul(2))
+        .total_tables(memories.saturating_mul(TABLES_PER_MEMORY))
         .total_stacks(executions_max)
         .max_component_instance_size(4 * 1024 * 1024)
         .max_core_instance_size(4 * 1024 * 1024)

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::builder::RuntimeBuilder;
 use crate::engine::{Allocation, HolmEngine};
-use crate::execution::{Execution, ExecutionRequest, Live, Registered, Registry, Turns, instantiate};
+use crate::execution::{Asked, Execution, ExecutionRequest, Live, Registered, Registry, Turns, instantiate};
 use crate::user::{self, Admission, Permit, Refusal};
 use crate::workload::{CompileError, Compiled, CompiledFrom, Compiler, IntakeError, IntakeLimits, Workload};
 
@@ -100,47 +100,47 @@ impl Runtime {
     ///
     /// Dropping the future asks the execution to stop; it still finishes by itself.
     pub async fn execute(&self, request: ExecutionRequest) -> Execution {
+        let asked = Asked::now(request);
         let started = async {
-            let admitted = self.admit(&request).await?;
-            let (compiled, _) = self.inner.compiler.get(&request.workload).await?;
+            let admitted = self.admit(&asked).await?;
+            let (compiled, _) = self.inner.compiler.get(&asked.request.workload).await?;
             Ok((admitted, compiled))
         };
         let started = tokio::select! {
             biased;
             started = started => started,
-            () = request.cancellation.cancelled() => Err(NotStarted::Cancelled),
+            () = asked.cancellation.cancelled() => Err(NotStarted::Cancelled),
         };
         match started {
-            Ok((admitted, compiled)) => self.run(request, admitted, compiled).await,
-            Err(reason) => reason.into_execution(&request),
+            Ok((admitted, compiled)) => self.run(asked, admitted, compiled).await,
+            Err(reason) => reason.into_execution(&asked),
         }
     }
 
-    async fn admit(&self, request: &ExecutionRequest) -> Result<Admitted, NotStarted> {
+    async fn admit(&self, Asked { request, cancellation, .. }: &Asked) -> Result<Admitted, NotStarted> {
         user::check(request, &self.inner.capabilities)?;
         let registered = self
             .inner
             .registry
-            .enter(request.execution, &request.user, &request.cancellation)
+            .enter(request.execution, &request.user, cancellation)
             .ok_or(Refusal::IdInUse(request.execution))?;
-        let permit = self.inner.admission.wait().await?;
+        let permit = self.inner.admission.wait(&request.workload.inspection().footprint).await?;
         Ok(Admitted { permit, registered })
     }
 
     /// Instantiate, run, end, finish, clean up: on the guests' threads, where a panic ends the task and no more.
-    async fn run(&self, request: ExecutionRequest, admitted: Admitted, compiled: Arc<Compiled>) -> Execution {
+    async fn run(&self, asked: Arc<Asked>, admitted: Admitted, compiled: Arc<Compiled>) -> Execution {
         let Admitted { permit, registered } = admitted;
         let inner = Arc::clone(&self.inner);
-        let request = Arc::new(request);
-        let asked = Arc::clone(&request);
-        let stop_if_dropped = request.cancellation.clone().drop_guard();
-        let begins_here = request.workload.component().len() <= BEGINS_HERE_BYTES_MAX;
+        let unended = Arc::clone(&asked);
+        let stop_if_dropped = asked.cancellation.clone().drop_guard();
+        let begins_here = asked.request.workload.component().len() <= BEGINS_HERE_BYTES_MAX;
         let work = async move {
             let instance =
-                instantiate(&inner.engine.engine, &inner.capabilities, inner.open_time_max, &request, compiled);
+                instantiate(&inner.engine.engine, &inner.capabilities, inner.open_time_max, &asked, compiled);
             let execution = match instance.await {
                 Ok(instance) => instance.run(&inner.turns).await.finish(inner.finish_time_max).await,
-                Err(error) => NotStarted::Host(error).into_execution(&request),
+                Err(error) => NotStarted::Host(error).into_execution(&asked),
             };
             drop(registered);
             drop(permit);
@@ -148,7 +148,7 @@ impl Runtime {
         };
         let ended = self.inner.guests.run(work, begins_here).await;
         stop_if_dropped.disarm();
-        ended.unwrap_or_else(|error| NotStarted::Host(error).into_execution(&asked))
+        ended.unwrap_or_else(|error| NotStarted::Host(error).into_execution(&unended))
     }
 
     /// Asks a user's execution to stop. False if that user has none of this id under way.
@@ -234,12 +234,12 @@ enum NotStarted {
 }
 
 impl NotStarted {
-    fn into_execution(self, request: &ExecutionRequest) -> Execution {
+    fn into_execution(self, asked: &Asked) -> Execution {
         match self {
-            NotStarted::Refused(reason) => Execution::unstarted(request, Outcome::Refused, reason, None),
-            NotStarted::Cancelled => Execution::unstarted(request, Outcome::Cancelled, "cancelled".into(), None),
+            NotStarted::Refused(reason) => Execution::unstarted(asked, Outcome::Refused, reason, None),
+            NotStarted::Cancelled => Execution::unstarted(asked, Outcome::Cancelled, "cancelled".into(), None),
             NotStarted::Host(error) => {
-                Execution::unstarted(request, Outcome::HostError, error.message().to_owned(), error.cause())
+                Execution::unstarted(asked, Outcome::HostError, error.message().to_owned(), error.cause())
             }
         }
     }

@@ -1,12 +1,59 @@
 //! Nothing of one execution is in another, and nothing is left after it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
 use holm_host_api::Outcome;
+use holm_runtime::{ExecutionRequest, Runtime};
 use serde_json::{Value, json};
 
 use crate::support::{Host, name, output};
+
+/// A caller's token may be a whole server's.
+#[tokio::test]
+async fn a_cancelled_execution_leaves_the_callers_own_token_alone() {
+    let host = Host::new();
+    let mut request = host.request(json!({ "do": "sleep_forever" }));
+    let server = tokio_util::sync::CancellationToken::new();
+    request.cancellation = server.clone();
+    let (user, id) = (request.user.clone(), request.execution);
+    let given_up = tokio::time::timeout(Duration::from_millis(50), host.runtime.execute(request.clone())).await;
+    assert!(given_up.is_err());
+    host.assert_nothing_held().await;
+    request.execution = uuid::Uuid::now_v7();
+    let (second, cancelled) = (request.execution, async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!host.runtime.cancel(&user, id), "it is gone");
+        assert!(host.runtime.cancel(&user, request.execution));
+    });
+    let (execution, ()) = tokio::join!(host.runtime.execute(request.clone()), cancelled);
+    assert_eq!((execution.record.execution, execution.record.outcome), (second, Outcome::Cancelled));
+    assert!(!server.is_cancelled());
+}
+
+/// The pool has a number of memories for all: who needs many waits for them, and others get on with few.
+#[tokio::test]
+async fn workloads_with_many_memories_wait_for_them() {
+    let host = Host::new();
+    let modules: String =
+        (0..15).map(|n| format!("(core module $m{n} (memory 1)) (core instance (instantiate $m{n}))")).collect();
+    let text = format!(
+        r#"(component {modules}
+          (core module $m (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
+            (func (export "run") (param i32 i32) (result i32) (i32.const 16)))
+          (core instance $i (instantiate $m))
+          (func (export "run") (param "input" string) (result (result string (error string)))
+            (canon lift (core func $i "run") (memory $i "memory") (realloc (func $i "realloc")))))"#
+    );
+    let workload = host.runtime.intake(text.as_bytes()).unwrap();
+    let runtime = Runtime::builder().executions_max(4).build().unwrap();
+    let requests = (0..40).map(|_| runtime.execute(ExecutionRequest::new(name("alice"), workload.clone())));
+    for execution in futures::future::join_all(requests).await {
+        assert_eq!(execution.record.outcome, Outcome::Completed, "{:?}", execution.record.error);
+    }
+}
 
 #[tokio::test]
 async fn of_three_side_by_side_one_fails_and_two_are_untouched() {

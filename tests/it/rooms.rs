@@ -2,7 +2,7 @@
 
 use holm_host_api::events::EventKind;
 use holm_host_api::trace::CallTree;
-use holm_host_api::{Grant, Grants, Outcome};
+use holm_host_api::{Budget, BudgetName, Grant, Grants, Outcome};
 use serde_json::{Value, json};
 
 use crate::support::{Host, name, output};
@@ -157,6 +157,19 @@ async fn a_model_that_never_answers_ends_at_the_deadline_or_with_the_cancellatio
     let (execution, ()) = tokio::join!(host.runtime.execute(request.clone()), stop);
     assert_eq!(execution.record.outcome, Outcome::Cancelled);
     assert!(String::from_utf8_lossy(&execution.output).contains("cancelled"), "the guest heard of it and returned");
+    host.assert_nothing_held().await;
+}
+
+/// A guest that fails because its time ran out inside a host call failed of that, and not of itself.
+#[tokio::test]
+async fn time_that_runs_out_in_a_host_call_is_named() {
+    let host = Host::scripted(&json!({ "rules": [{ "when": {}, "reply": { "never": true } }] }));
+    let budget = Budget::default().with(BudgetName::WallMs, 200);
+    let request = host.request(json!({ "do": "llm", "prompt": "?" })).budget(budget);
+    let execution = host.runtime.execute(request).await;
+    let Outcome::BudgetExceeded(exhausted) = execution.record.outcome else { panic!("{:?}", execution.record) };
+    assert_eq!((exhausted.budget, exhausted.limit), (BudgetName::WallMs, 200));
+    assert!(exhausted.used >= 200, "{exhausted}");
     host.assert_nothing_held().await;
 }
 

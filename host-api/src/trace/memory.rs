@@ -14,6 +14,9 @@ use crate::{Name, Scope};
 /// What an object or feedback takes beyond its own bytes, roughly.
 const ENTRY_BYTES: usize = 256;
 
+/// Users who can have as many objects as a user may have.
+const FULL_USERS_MAX: usize = 64;
+
 /// Keeps the traces of the newest executions, and the objects of every user up to a size.
 /// Clones share what they keep.
 #[derive(Clone)]
@@ -35,6 +38,7 @@ struct Objects {
     versions: HashMap<Reference, Version>,
     published: HashMap<(Name, Arc<str>, ObjectName), u64>,
     bytes: HashMap<Name, usize>,
+    bytes_of_all: usize,
 }
 
 struct Version {
@@ -106,7 +110,8 @@ impl Default for MemoryTrace {
 impl MemoryTrace {
     /// Keeps up to `executions_max` executions, at least one, and drops the oldest for a new one. Each
     /// takes what its own budgets allow. A user's objects, with the feedback on them, take up to
-    /// `user_bytes_max` bytes; more is refused, never in exchange for what was published before.
+    /// `user_bytes_max` bytes, and all users' together up to 64 times as much; more is refused, never in exchange for
+    /// what was published before.
     pub fn new(executions_max: usize, user_bytes_max: usize) -> Self {
         let (executions_max, executions, objects) = (executions_max.max(1), Mutex::default(), Mutex::default());
         MemoryTrace { shared: Arc::new(Shared { executions_max, user_bytes_max, executions, objects }) }
@@ -266,12 +271,17 @@ impl Objects {
     fn take(&mut self, user: &Name, size: usize, user_bytes_max: usize) -> Result<(), TraceError> {
         let bytes = self.bytes.entry(user.clone()).or_default();
         let taken = bytes.saturating_add(size).saturating_add(ENTRY_BYTES);
+        let taken_by_all = self.bytes_of_all.saturating_add(size).saturating_add(ENTRY_BYTES);
         if taken > user_bytes_max {
             return Err(TraceError::Unavailable(format!(
                 "your objects take {bytes} of {user_bytes_max} bytes; there is no room for {size} more"
             )));
         }
+        if taken_by_all > user_bytes_max.saturating_mul(FULL_USERS_MAX) {
+            return Err(TraceError::Unavailable("there is no room for objects any more".to_owned()));
+        }
         *bytes = taken;
+        self.bytes_of_all = taken_by_all;
         Ok(())
     }
 }

@@ -47,6 +47,7 @@ impl Bare {
         Bare { engine, pre, run, yields: Some(FUEL_YIELD_INTERVAL) }
     }
 
+    #[allow(dead_code, reason = "each bench uses a part of it")]
     /// As wasmtime is by itself: a guest that computes holds its thread.
     pub fn without_yields(component: &[u8]) -> Self {
         Bare { yields: None, ..Self::new(component) }

@@ -94,7 +94,7 @@ impl Pieces {
         let gate = Arc::new(gate);
         let wasi = wasi::context(&gate, &WasiSettings::default(), Stdio::Workload).unwrap();
         let mut store = Store::new(&self.engine, State::new(Arc::clone(&gate), opened, wasi));
-        store.limiter(|state| state);
+        store.limiter_async(|state| state);
         store.set_fuel(bare::FUEL).unwrap();
         store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL)).unwrap();
         if upto >= Upto::Hook {

@@ -127,7 +127,7 @@ impl Printer {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        if dropped > 0 {
+        if dropped > 0 && !self.quiet {
             terminal::line(&format!("({dropped} events came too fast to be shown)"));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -102,8 +102,7 @@ pub(super) struct Exec {
 impl Exec {
     pub(super) fn run(self, data: &Option<PathBuf>, cache: &Option<PathBuf>) -> Result<ExitCode, Failure> {
         let data_dir = paths::data_dir(data).map_err(Failure::Usage)?;
-        let cancellation = CancellationToken::new();
-        cancel_on_ctrl_c(cancellation.clone())?;
+        let interrupts = Interrupts::listen()?;
         let bytes = read_workload(&self.workload).map_err(Failure::Usage)?;
         let input = self.read_input().map_err(Failure::Usage)?;
         for preopen in &self.dir {
@@ -120,7 +119,7 @@ impl Exec {
             .llm(self.llm().map_err(Failure::Usage)?)
             .build()
             .map_err(|error| Failure::Host(operator_error(error.message(), error.cause())))?;
-        let execution = self.execute(&runtime, &bytes, input, cancellation)?;
+        let execution = self.execute(&runtime, &bytes, input, &interrupts)?;
         if let Err(error) = records::keep(&data_dir, &execution.record) {
             terminal::line(&format!("warning: {error:#}"));
         }
@@ -133,7 +132,7 @@ impl Exec {
         runtime: &Runtime,
         bytes: &[u8],
         input: Vec<u8>,
-        cancellation: CancellationToken,
+        interrupts: &Interrupts,
     ) -> Result<Execution, Failure> {
         let workload = match runtime.intake(bytes) {
             Ok(workload) => workload,
@@ -147,7 +146,7 @@ impl Exec {
         request.grants = Arc::new(options::grants(&self.grant, runtime.capabilities()).map_err(Failure::Usage)?);
         request.config = Arc::new(BTreeMap::from_iter(self.config.iter().cloned()));
         request.wasi = self.wasi();
-        request.cancellation = cancellation;
+        request.cancellation = interrupts.begin_execution();
         let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")?;
         let execution = threads.block_on(async {
             self.compile(runtime, &request).await;
@@ -292,23 +291,37 @@ fn operator_error(message: &str, cause: Option<String>) -> anyhow::Error {
     }
 }
 
-/// The first Ctrl-C asks the execution to stop, which leaves its record; a second one ends this process, whatever
-/// it waits for by then. So this has a thread of its own.
-fn cancel_on_ctrl_c(cancellation: CancellationToken) -> anyhow::Result<()> {
-    let signals = tokio::runtime::Builder::new_current_thread().enable_io().build().context("no async runtime")?;
-    let mut interrupts = {
-        let _entered = signals.enter();
-        signal(SignalKind::interrupt()).context("Ctrl-C cannot be listened for")?
-    };
-    std::thread::spawn(move || {
-        while signals.block_on(interrupts.recv()).is_some() {
-            if cancellation.is_cancelled() {
-                std::process::exit(130);
+/// Ctrl-C: before there is an execution it ends this process. After that the first one asks the execution to stop,
+/// which leaves its record, and a second one ends this process, whatever it waits for by then. So this has a thread
+/// of its own.
+struct Interrupts {
+    execution: Arc<OnceLock<CancellationToken>>,
+}
+
+impl Interrupts {
+    fn listen() -> anyhow::Result<Self> {
+        let signals = tokio::runtime::Builder::new_current_thread().enable_io().build().context("no async runtime")?;
+        let mut interrupts = {
+            let _entered = signals.enter();
+            signal(SignalKind::interrupt()).context("Ctrl-C cannot be listened for")?
+        };
+        let execution: Arc<OnceLock<CancellationToken>> = Arc::default();
+        let running = Arc::clone(&execution);
+        std::thread::spawn(move || {
+            while signals.block_on(interrupts.recv()).is_some() {
+                match running.get() {
+                    Some(execution) if !execution.is_cancelled() => execution.cancel(),
+                    _ => std::process::exit(130),
+                }
             }
-            cancellation.cancel();
-        }
-    });
-    Ok(())
+        });
+        Ok(Interrupts { execution })
+    }
+
+    /// From here on Ctrl-C cancels the execution.
+    fn begin_execution(&self) -> CancellationToken {
+        self.execution.get_or_init(CancellationToken::new).clone()
+    }
 }
 
 fn summary(record: &Record) -> String {

@@ -80,6 +80,13 @@ impl From<anyhow::Error> for Failure {
 
 /// Runs the command with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
+    std::panic::catch_unwind(run).unwrap_or_else(|_panic| {
+        terminal::error("the runtime failed; with --verbose it says where");
+        ExitCode::from(HOST_ERROR)
+    })
+}
+
+fn run() -> ExitCode {
     let cli = Cli::parse();
     terminal::start();
     start_log(cli.verbose);

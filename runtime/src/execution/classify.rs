@@ -93,6 +93,12 @@ fn failed(error: &wasmtime::Error, meter: &Meter) -> Verdict {
         let message = "the host has no room for another instance of this shape now".to_owned();
         return Verdict { cause: Some(format!("{error:#}")), ..Verdict::new(Outcome::HostError, message) };
     }
+    // What a guest may see of files it sees as values: this is the host's own, such as no memory.
+    let errno = || error.downcast_ref::<rustix::io::Errno>().map(|errno| errno.kind());
+    if let Some(failed) = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or_else(errno) {
+        let message = format!("the host failed: {failed}");
+        return Verdict { cause: Some(format!("{error:#}")), ..Verdict::new(Outcome::HostError, message) };
+    }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
         let limit = meter.budget().limit(BudgetName::Handles);
         return exceeded(meter.refuse(BudgetName::Handles, limit));

@@ -37,7 +37,8 @@ impl Ended {
 
     fn into_execution(self, ending: Ending, mut finish: FinishReport) -> Execution {
         let Ended { instance, verdict, cpu } = self;
-        let Instantiated { store, request, gate, started_at, .. } = instance;
+        let Instantiated { store, asked, gate, .. } = instance;
+        let request = &asked.request;
         drop(store);
         let record = Record {
             execution: request.execution,
@@ -46,7 +47,7 @@ impl Ended {
             program: request.program.clone(),
             profile: request.profile.clone(),
             workload: WorkloadRecord { digest: *request.workload.digest() },
-            started_at,
+            started_at: asked.at,
             outcome: ending.outcome,
             output: Some(String::from_utf8_lossy(&ending.output).into_owned()),
             error: ending.error,

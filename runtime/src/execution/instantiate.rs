@@ -1,7 +1,7 @@
 //! From a compiled workload to an instance: open the capabilities, make the store, set its limits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use holm_host_api::wasi::{self, Capture, Stdio};
 use holm_host_api::{
@@ -10,7 +10,7 @@ use holm_host_api::{
 };
 use wasmtime::{CallHook, CallHookHandler, Engine, Store, StoreContextMut};
 
-use super::ExecutionRequest;
+use super::Asked;
 use crate::workload::{Compiled, Shape};
 
 /// A time that no execution reaches: where `wall_ms` is unlimited.
@@ -20,10 +20,9 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(crate) struct Instantiated {
     pub(crate) store: Store<State>,
     pub(crate) compiled: Arc<Compiled>,
-    pub(crate) request: Arc<ExecutionRequest>,
+    pub(crate) asked: Arc<Asked>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) stdout: Capture,
-    pub(crate) started_at: SystemTime,
 }
 
 /// Opens every capability and makes the store. The guest has not run yet: its start functions are part of the run.
@@ -31,13 +30,13 @@ pub(crate) async fn instantiate(
     engine: &Engine,
     capabilities: &CapabilitySet,
     open_time_max: Duration,
-    request: &Arc<ExecutionRequest>,
+    asked: &Arc<Asked>,
     compiled: Arc<Compiled>,
 ) -> Result<Instantiated, HostError> {
-    let started_at = SystemTime::now();
+    let request = &asked.request;
     let meter = Meter::new(request.budget.clone());
     meter.set(BudgetName::InputBytes, request.input.len() as u64);
-    let mut gate = Gate::new(Arc::new(scope(request)), Arc::new(meter));
+    let mut gate = Gate::new(Arc::new(scope(asked)), Arc::new(meter));
     if request.journal_entries_max > 0 {
         gate = gate.with_journal(Journal::new(request.journal_entries_max));
     }
@@ -56,12 +55,12 @@ pub(crate) async fn instantiate(
         }
     };
     match store(engine, State::new(Arc::clone(&gate), opened, wasi)) {
-        Ok(store) => Ok(Instantiated { store, compiled, request: Arc::clone(request), gate, stdout, started_at }),
+        Ok(store) => Ok(Instantiated { store, compiled, asked: Arc::clone(asked), gate, stdout }),
         Err(error) => Err(HostError::new("the store could not be made").because(error)),
     }
 }
 
-fn scope(request: &ExecutionRequest) -> Scope {
+fn scope(Asked { request, cancellation, .. }: &Asked) -> Scope {
     let wall_max = match request.budget.limit(BudgetName::WallMs) {
         Budget::UNLIMITED => FOREVER,
         wall_ms_max => Duration::from_millis(wall_ms_max).min(FOREVER),
@@ -79,7 +78,7 @@ fn scope(request: &ExecutionRequest) -> Scope {
         config: Arc::clone(&request.config),
         started,
         deadline: started + wall_max,
-        cancellation: request.cancellation.clone(),
+        cancellation: cancellation.clone(),
     }
 }
 
@@ -89,7 +88,7 @@ fn store(engine: &Engine, state: State) -> wasmtime::Result<Store<State>> {
     // The most that one call can make the host copy: no more than the guest could hold itself.
     let copied_max = usize::try_from(budget.limit(BudgetName::MemoryBytes)).unwrap_or(usize::MAX);
     let mut store = Store::new(engine, state);
-    store.limiter(|state| state);
+    store.limiter_async(|state| state);
     store.set_fuel(fuel)?;
     store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))?;
     store.set_hostcall_fuel(copied_max);

@@ -45,7 +45,7 @@ impl Instantiated {
         let scope = Arc::clone(self.gate.scope());
         let mut cpu = Duration::ZERO;
         let stopped = {
-            let work = invoke(&mut self.store, &self.compiled, &self.request.input);
+            let work = invoke(&mut self.store, &self.compiled, &self.asked.request.input);
             let work = pin!(AssertUnwindSafe(work).catch_unwind());
             let mut guest = turns.share(&scope.user, work, &mut cpu);
             let mut deadline = pin!(async { tokio::time::sleep_until(scope.deadline.into()).await });

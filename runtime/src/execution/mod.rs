@@ -12,6 +12,7 @@ mod turns;
 pub use record::{Execution, Record, Usage, WorkloadRecord};
 pub use registry::Live;
 pub(crate) use registry::{Registered, Registry};
+pub(crate) use request::Asked;
 pub use request::ExecutionRequest;
 
 pub(crate) use instantiate::{Instantiated, instantiate};

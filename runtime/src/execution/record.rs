@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::ExecutionRequest;
+use super::Asked;
 use crate::workload::Digest;
 
 /// What is kept of an execution: always, of refused ones too.
@@ -136,7 +136,7 @@ impl Record {
 impl Execution {
     /// An execution that ended before it had an instance.
     pub(crate) fn unstarted(
-        request: &ExecutionRequest,
+        Asked { request, at, .. }: &Asked,
         outcome: Outcome,
         error: String,
         cause: Option<String>,
@@ -146,6 +146,7 @@ impl Execution {
             session: request.session.clone(),
             program: request.program.clone(),
             profile: request.profile.clone(),
+            started_at: *at,
             outcome,
             ..Record::refused(request.execution, request.user.clone(), digest, error)
         };

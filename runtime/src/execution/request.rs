@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use holm_host_api::wasi::WasiSettings;
@@ -10,6 +11,21 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::workload::Workload;
+
+/// A request with what the pipeline adds to it.
+pub(crate) struct Asked {
+    pub(crate) request: ExecutionRequest,
+    pub(crate) at: SystemTime,
+    /// Cancelled with the caller's own, and never the other way round: that may be many executions'.
+    pub(crate) cancellation: CancellationToken,
+}
+
+impl Asked {
+    pub(crate) fn now(request: ExecutionRequest) -> Arc<Self> {
+        let cancellation = request.cancellation.child_token();
+        Arc::new(Asked { request, at: SystemTime::now(), cancellation })
+    }
+}
 
 /// One execution that a caller asks for. Everything in it comes from the caller; nothing is read from
 /// the environment.
@@ -37,7 +53,7 @@ pub struct ExecutionRequest {
     pub budget: Budget,
     /// Arguments, environment and folders.
     pub wasi: WasiSettings,
-    /// Cancelling it asks the execution to stop.
+    /// Cancelling it asks the execution to stop. One token may be several executions'.
     pub cancellation: CancellationToken,
     /// How many host calls to keep in the journal; none by default.
     pub journal_entries_max: usize,

@@ -5,21 +5,26 @@ use std::sync::Arc;
 use holm_host_api::{BudgetName, CapabilitySet, HostError, wasi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::engine::{Allocation, TABLES_PER_MEMORY};
 use crate::execution::ExecutionRequest;
+use crate::workload::inspect::Footprint;
 use crate::workload::{IntakeError, check_imports, matches};
 
 /// Types that the interfaces share: it has nothing to call.
 const TYPES: &str = "holm:host/types@0.1.0";
 
-/// Room for a number of executions at one time.
+/// Room for a number of executions at one time, and for the memories of all.
 pub(crate) struct Admission {
     room: Arc<Semaphore>,
     executions_max: usize,
+    memories: Arc<Semaphore>,
+    memories_max: usize,
 }
 
 /// One execution's place. It is free again when this is dropped.
 pub(crate) struct Permit {
     _place: OwnedSemaphorePermit,
+    _memories: OwnedSemaphorePermit,
 }
 
 /// Why an execution does not start, in a sentence for the user.
@@ -36,15 +41,25 @@ pub(crate) enum Refusal {
 }
 
 impl Admission {
-    pub(crate) fn new(executions_max: u32) -> Self {
-        let executions_max = executions_max as usize;
-        Admission { room: Arc::new(Semaphore::new(executions_max)), executions_max }
+    pub(crate) fn new(allocation: Allocation, executions_max: u32) -> Self {
+        let (executions_max, memories_max) = match allocation {
+            Allocation::Pooled { executions_max, memories_max } => (executions_max as usize, memories_max as usize),
+            Allocation::OnDemand => (executions_max as usize, Semaphore::MAX_PERMITS),
+        };
+        let room = |places| Arc::new(Semaphore::new(places));
+        Admission { room: room(executions_max), executions_max, memories: room(memories_max), memories_max }
     }
 
-    /// Waits for room; first come, first served.
-    pub(crate) async fn wait(&self) -> Result<Permit, HostError> {
-        let place = Arc::clone(&self.room).acquire_owned().await;
-        Ok(Permit { _place: place.map_err(|closed| HostError::new("the runtime is shutting down").because(closed))? })
+    /// Waits for room; first come, first served. Who needs many memories waits for them here, so that nobody's
+    /// instance finds the pool empty.
+    pub(crate) async fn wait(&self, needs: &Footprint) -> Result<Permit, HostError> {
+        let closed = |closed| HostError::new("the runtime is shutting down").because(closed);
+        let memories = needs.memories.max(needs.tables.div_ceil(TABLES_PER_MEMORY.into())).max(1);
+        let memories = u32::try_from(memories.min(self.memories_max as u64)).unwrap_or(u32::MAX);
+        let memories = Arc::clone(&self.memories).acquire_many_owned(memories);
+        let memories = memories.await.map_err(closed)?;
+        let place = Arc::clone(&self.room).acquire_owned().await.map_err(closed)?;
+        Ok(Permit { _place: place, _memories: memories })
     }
 
     /// Places that are taken now.

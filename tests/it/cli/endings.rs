@@ -120,13 +120,16 @@ fn a_command_that_fails_is_a_guest_error() {
     ended.saying("error: the command exited with status 1");
 }
 
-/// What a host that fails looks like: more memories than the command makes room for.
+/// What a host that fails looks like: one that has no more files to open.
 #[test]
 fn a_host_that_fails_says_so_and_why() {
     let place = Place::new();
-    let module = format!("(core module $one (memory 1)) {}", "(core instance (instantiate $one))".repeat(60));
-    let wat = place.file("wide.wat", crate::support::ECHO.replacen("(component", &format!("(component {module}"), 1));
-    let ended = place.exec(&wat, &["--json"]).with_status(6);
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", r#"ulimit -n 60; exec "$0" "$@""#]);
+    let command = place.exec_command(holm_test_artifacts::COMMAND, &["--json"]);
+    limited.current_dir(command.get_current_dir().unwrap()).arg(command.get_program()).args(command.get_args());
+    limited.args((0..60).flat_map(|number| ["--dir".to_owned(), format!(".::/{number}")]));
+    let ended = Ended::of(limited.output().unwrap()).with_status(6);
     assert_eq!(ended.json()["outcome"]["kind"], "host_error");
     ended.saying("cause: ");
     assert_eq!(place.records().len(), 1);
