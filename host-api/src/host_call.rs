@@ -5,7 +5,7 @@
 //! the trace and the journal. Rooms convert and call; they hold no policy.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -16,6 +16,9 @@ use crate::{BudgetName, Denied, Exhausted, Level, Meter, Scope};
 
 /// Fuel for the host's own work in any call, in units of about a nanosecond.
 pub(crate) const FUEL_PER_CALL: u64 = 500;
+
+/// What is kept of an error that the guest logged, to say it with a trap.
+const LAST_ERROR_CHARS_MAX: usize = 500;
 
 /// Sees host calls begin and end. The trace capability is one: that is how a call to a language model
 /// shows as a child of the guest's current trace call without either room knowing of the other.
@@ -42,13 +45,14 @@ pub struct Gate {
     meter: Arc<Meter>,
     observer: Option<Arc<dyn CallObserver>>,
     log: Option<Arc<dyn LogSink>>,
+    last_error: Mutex<Option<String>>,
     journal: Option<Journal>,
 }
 
 impl Gate {
     /// A gate with nothing behind it yet.
     pub fn new(scope: Arc<Scope>, meter: Arc<Meter>) -> Self {
-        Gate { scope, meter, observer: None, log: None, journal: None }
+        Gate { scope, meter, observer: None, log: None, last_error: Mutex::default(), journal: None }
     }
 
     /// Keeps a journal of the calls of this execution.
@@ -90,10 +94,20 @@ impl Gate {
     pub fn log(&self, level: Level, message: &str) -> Result<(), Exhausted> {
         let line = [(BudgetName::LogBytes, message.len() as u64 + 1), (BudgetName::LogLines, 1)];
         self.meter.charge_all(&line)?;
+        if level == Level::Error {
+            let kept = message.chars().take(LAST_ERROR_CHARS_MAX).collect();
+            *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        }
         if let Some(log) = &self.log {
             log.log(self.scope.execution, level, message);
         }
         Ok(())
+    }
+
+    /// The beginning of what the guest logged last as an error: it says more of a trap than the trap itself, as
+    /// panics are logged.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for work, but not beyond the deadline or a cancellation.

@@ -85,12 +85,17 @@ impl Printer {
             return;
         }
         match kind {
-            EventKind::Log { level, message } => self.line(&match level {
-                Level::Info => sanitize_line(&message).into_owned(),
-                Level::Debug => format!("debug: {}", sanitize_line(&message)),
-                Level::Warn => format!("warning: {}", sanitize_line(&message)),
-                Level::Error => format!("error: {}", sanitize_line(&message)),
-            }),
+            EventKind::Log { level, message } => {
+                let begins = match level {
+                    Level::Info => "",
+                    Level::Debug => "debug: ",
+                    Level::Warn => "warning: ",
+                    Level::Error => "error: ",
+                };
+                // Its further lines are indented: none can pass for another message.
+                let lines: Vec<_> = message.lines().map(sanitize_line).collect();
+                self.line(&format!("{begins}{}", lines.join("\n  ")));
+            }
             EventKind::Event { kind, payload } => {
                 self.line(&format!("[{}] {}", sanitize_line(&kind), sanitize_line(&payload)));
             }

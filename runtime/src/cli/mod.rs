@@ -111,7 +111,12 @@ fn start_log(verbose: u8) {
         2 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal::colour_on_stderr())
+        .without_time()
+        .init();
     // A panic of the host is the operator's business; it must not write over the workload's output.
     std::panic::set_hook(Box::new(|panic| tracing::warn!("{panic}")));
 }

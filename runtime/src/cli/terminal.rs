@@ -62,6 +62,11 @@ pub(super) fn grouped(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
+/// Whether stderr is a terminal that gets colours.
+pub(super) fn colour_on_stderr() -> bool {
+    std::io::stderr().is_terminal() && COLOUR.get() == Some(&Colour::Ansi)
+}
+
 /// A spinner on a terminal, nothing elsewhere.
 pub(super) fn spinner(message: String, quiet: bool) -> indicatif::ProgressBar {
     let bar = if quiet { indicatif::ProgressBar::hidden() } else { indicatif::ProgressBar::new_spinner() };

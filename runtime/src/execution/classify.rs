@@ -75,6 +75,8 @@ fn exceeded(exhausted: Exhausted) -> Verdict {
 fn exited(status: i32) -> Verdict {
     match status {
         0 => Verdict::new(Outcome::Completed, None),
+        // What comes of preview 1 has lost its status on the way.
+        1 => Verdict::new(Outcome::GuestError, "the command failed".to_owned()),
         status => Verdict::new(Outcome::GuestError, format!("the command exited with status {status}")),
     }
 }
@@ -130,10 +132,11 @@ fn with_frames(reason: &str, error: &wasmtime::Error) -> String {
     let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
     for frame in frames.iter().take(FRAMES_MAX) {
         let symbol = frame.symbols().first().and_then(|symbol| symbol.name());
-        let name = symbol.or(frame.func_name()).unwrap_or("?");
-        let shown: String = name.chars().take(120).collect();
         text.push_str("\n  at ");
-        text.push_str(&sanitize_line(&shown));
+        match symbol.or(frame.func_name()) {
+            Some(name) => text.push_str(&sanitize_line(&name.chars().take(120).collect::<String>())),
+            None => text.push_str(&format!("function {}, which has no name", frame.func_index())),
+        }
     }
     if frames.len() > FRAMES_MAX {
         text.push_str("\n  …");

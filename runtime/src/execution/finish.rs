@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holm_host_api::{Ending, FinishReport};
+use holm_host_api::{Ending, FinishReport, Outcome, sanitize_text};
 
 use super::classify::{Verdict, classify};
 use super::invoke::{Stopped, millis};
@@ -18,7 +18,13 @@ pub(crate) struct Ended {
 impl Ended {
     pub(super) fn new(instance: Instantiated, stopped: Stopped, cpu: Duration) -> Self {
         let gate = &instance.gate;
-        let verdict = classify(stopped, gate.meter(), gate.scope().cancellation.is_cancelled());
+        let mut verdict = classify(stopped, gate.meter(), gate.scope().cancellation.is_cancelled());
+        if verdict.outcome == Outcome::Trapped
+            && let (Some(trap), Some(said)) = (&mut verdict.error, gate.last_error())
+        {
+            trap.push_str("\nthe last error that it logged: ");
+            trap.push_str(&sanitize_text(&said));
+        }
         Ended { instance, verdict, cpu }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use holm_host_api::{BudgetName, CapabilitySet, HostError, wasi};
+use holm_host_api::{BudgetName, CapabilitySet, Grants, HostError, wasi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::engine::{Allocation, TABLES_PER_MEMORY};
@@ -71,7 +71,8 @@ impl Admission {
 /// Checks what a request asks for against what it is granted.
 pub(crate) fn check(request: &ExecutionRequest, capabilities: &CapabilitySet) -> Result<(), Refusal> {
     let inspection = request.workload.inspection();
-    check_imports(inspection, |import| is_granted(request, capabilities, import))?;
+    let offered = |import: &str| is_granted(&Grants::all(), capabilities, import);
+    check_imports(inspection, offered, |import| is_granted(&request.grants, capabilities, import))?;
     let limit = request.budget.limit(BudgetName::InputBytes);
     if request.input.len() as u64 > limit {
         return Err(Refusal::InputTooLarge { bytes: request.input.len(), limit });
@@ -84,7 +85,7 @@ pub(crate) fn check(request: &ExecutionRequest, capabilities: &CapabilitySet) ->
     Ok(())
 }
 
-fn is_granted(request: &ExecutionRequest, capabilities: &CapabilitySet, import: &str) -> bool {
+fn is_granted(grants: &Grants, capabilities: &CapabilitySet, import: &str) -> bool {
     if import.starts_with("wasi:") {
         return wasi::INTERFACES.iter().any(|interface| matches(interface, import));
     }
@@ -92,7 +93,7 @@ fn is_granted(request: &ExecutionRequest, capabilities: &CapabilitySet, import: 
         return true;
     }
     capabilities.iter().any(|capability| {
-        (!capability.needs_grant() || request.grants.allows_import(capability.name()))
+        (!capability.needs_grant() || grants.allows_import(capability.name()))
             && capability.interfaces().iter().any(|interface| matches(interface, import))
     })
 }

@@ -109,10 +109,12 @@ pub enum IntakeError {
         expected: &'static str,
     },
     /// Imports that are not granted: all of them.
-    #[error("not granted: the workload imports {}; grant them or build it without them", named(.imports))]
+    #[error("not granted: {}", not_granted(.imports, .unknown))]
     ImportNotGranted {
-        /// Their names.
+        /// Names of those that the host has.
         imports: Vec<String>,
+        /// Names of those that it does not have.
+        unknown: Vec<String>,
     },
     /// A core module that cannot become a component.
     #[error("this core module cannot be made into a component: {message}")]
@@ -187,6 +189,16 @@ fn at(offset: &Option<u64>) -> String {
 
 fn place(line_column: &Option<(u64, u64)>) -> String {
     line_column.map(|(line, column)| format!(" at line {line}, column {column}")).unwrap_or_default()
+}
+
+fn not_granted(imports: &[String], unknown: &[String]) -> String {
+    let granted = || format!("the workload imports {}; grant them or build it without them", named(imports));
+    let offered = || format!("imports {}, which this host does not offer", named(unknown));
+    match (imports.is_empty(), unknown.is_empty()) {
+        (_, true) => granted(),
+        (true, false) => format!("the workload {}; build it without them", offered()),
+        (false, false) => format!("{}; it also {}", granted(), offered()),
+    }
 }
 
 fn named(names: &[String]) -> String {

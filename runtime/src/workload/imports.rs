@@ -5,14 +5,21 @@ use super::inspect::Inspection;
 
 /// Checks that every import is granted.
 ///
-/// `granted` is asked with the name of each import, `holm:host/llm@0.1.0` for one.
+/// `offered` and `granted` are asked with the name of each import, `holm:host/llm@0.1.0` for one.
 ///
 /// # Errors
 /// Imports are not granted: the error names all of them.
-pub fn check_imports(inspection: &Inspection, granted: impl Fn(&str) -> bool) -> Result<(), IntakeError> {
+pub fn check_imports(
+    inspection: &Inspection,
+    offered: impl Fn(&str) -> bool,
+    granted: impl Fn(&str) -> bool,
+) -> Result<(), IntakeError> {
     let denied = inspection.imports.iter().map(|import| &import.name).filter(|name| !granted(name));
-    let imports: Vec<String> = denied.cloned().collect();
-    if imports.is_empty() { Ok(()) } else { Err(IntakeError::ImportNotGranted { imports }) }
+    let (imports, unknown): (Vec<String>, Vec<String>) = denied.cloned().partition(|name| offered(name));
+    if imports.is_empty() && unknown.is_empty() {
+        return Ok(());
+    }
+    Err(IntakeError::ImportNotGranted { imports, unknown })
 }
 
 /// Splits `wasi:io/poll@0.2.3` into `wasi:io/poll` and `0.2.3`.

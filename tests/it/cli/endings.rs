@@ -111,13 +111,28 @@ fn what_a_model_used_is_in_the_record_and_in_the_summary() {
     place.act(&ask, &[]).with_status(0).saying("completed in ").saying("1 llm requests, ");
 }
 
+/// A panic is a trap that says nothing; what it was logged with says all.
+#[test]
+fn a_trap_comes_with_what_was_logged_as_an_error() {
+    let place = Place::new();
+    let panics = json!({ "do": "sequence", "steps": [
+        { "do": "log", "level": "error", "message": "failed here:\nwhat happened" }, { "do": "unreachable" },
+    ]});
+    let record = place.act(&panics, &["--json", "--quiet"]).with_status(5).json();
+    let error = record["error"].as_str().unwrap();
+    assert!(error.starts_with("wasm `unreachable` instruction executed\n  at "), "{error}");
+    assert!(error.ends_with("\nthe last error that it logged: failed here:\nwhat happened"), "{error}");
+    let shown = place.act(&panics, &[]).with_status(5);
+    shown.saying("error: failed here:\n  what happened\n");
+}
+
 /// A command's exit status is its own; here there is one for all that are not 0.
 #[test]
 fn a_command_that_fails_is_a_guest_error() {
     let place = Place::new();
     let ended = place.exec(holm_test_artifacts::COMMAND, &["--input", "kept", "--", "--exit", "3"]).with_status(1);
     assert_eq!(ended.text(), "KEPT");
-    ended.saying("error: the command exited with status 1");
+    ended.saying("error: the command failed");
 }
 
 /// What a host that fails looks like: one that has no more files to open.

@@ -115,8 +115,8 @@ fn imports_are_listed_with_the_functions_that_are_taken() {
             Import { name: "log".into(), functions: vec![] },
         ]
     );
-    assert_eq!(check_imports(taken.inspection(), |_| true), Ok(()));
-    let error = check_imports(taken.inspection(), |import| import.ends_with("types@0.1.0")).unwrap_err();
+    assert_eq!(check_imports(taken.inspection(), |_| true, |_| true), Ok(()));
+    let error = check_imports(taken.inspection(), |_| true, |import| import.ends_with("types@0.1.0")).unwrap_err();
     assert_eq!(error.code(), "import_not_granted");
     let sentence = error.to_string();
     assert!(sentence.contains("`holm:host/llm@0.1.0`, `log`;") && !sentence.contains("types"), "{sentence}");
