@@ -38,7 +38,7 @@ pub(super) struct Exec {
     user: Name,
 
     /// The input, as text
-    #[arg(long, value_name = "TEXT", conflicts_with = "input_file")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "input_file", allow_hyphen_values = true)]
     input: Option<String>,
 
     /// A file with the input; `-` is stdin
@@ -59,19 +59,19 @@ pub(super) struct Exec {
 
     /// Grant this capability (`llm`) or function (`llm.complete`) and no other; `none` grants nothing
     /// [default: all]
-    #[arg(long, value_name = "CAPABILITY")]
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     grant: Vec<String>,
 
     /// Compute that it may use, in units of about one instruction [default: 10G]
-    #[arg(long, value_name = "UNITS", value_parser = options::fuel)]
+    #[arg(long, value_name = "UNITS", value_parser = options::fuel, allow_hyphen_values = true)]
     fuel: Option<u64>,
 
     /// Memory that it may use [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = options::memory)]
+    #[arg(long, value_name = "SIZE", value_parser = options::memory, allow_hyphen_values = true)]
     memory: Option<u64>,
 
     /// Wall time that it may use [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = options::timeout)]
+    #[arg(long, value_name = "TIME", value_parser = options::timeout, allow_hyphen_values = true)]
     timeout: Option<u64>,
 
     /// Any other budget; `runtime limits` lists them
@@ -108,6 +108,9 @@ impl Exec {
         for preopen in &self.dir {
             if !preopen.host.is_dir() {
                 return Err(Failure::Usage(anyhow!("--dir: there is no folder {}", preopen.host.display())));
+            }
+            if self.dir.iter().filter(|other| other.guest == preopen.guest).count() > 1 {
+                return Err(Failure::Usage(anyhow!("--dir: two folders are given as {}", preopen.guest)));
             }
         }
         let traces = MemoryTrace::default();
@@ -252,7 +255,8 @@ impl Exec {
         let name = self.workload.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         WasiSettings {
             args: std::iter::once(name).chain(self.args.iter().cloned()).collect(),
-            env: self.env.clone(),
+            // As everywhere, the last one holds.
+            env: BTreeMap::from_iter(self.env.iter().cloned()).into_iter().collect(),
             preopens: self.dir.clone(),
         }
     }
@@ -291,9 +295,9 @@ fn operator_error(message: &str, cause: Option<String>) -> anyhow::Error {
     }
 }
 
-/// Ctrl-C: before there is an execution it ends this process. After that the first one asks the execution to stop,
-/// which leaves its record, and a second one ends this process, whatever it waits for by then. So this has a thread
-/// of its own.
+/// Ctrl-C, and the signals that service managers and closing terminals send. Before there is an execution they end
+/// this process. After that the first one asks the execution to stop, which leaves its record, and a second one ends
+/// this process, whatever it waits for by then. So this has a thread of its own.
 struct Interrupts {
     execution: Arc<OnceLock<CancellationToken>>,
 }
@@ -301,14 +305,23 @@ struct Interrupts {
 impl Interrupts {
     fn listen() -> anyhow::Result<Self> {
         let signals = tokio::runtime::Builder::new_current_thread().enable_io().build().context("no async runtime")?;
-        let mut interrupts = {
+        let listen = |kind| signal(kind).context("signals cannot be listened for");
+        let (mut interrupt, mut terminate, mut hangup) = {
             let _entered = signals.enter();
-            signal(SignalKind::interrupt()).context("Ctrl-C cannot be listened for")?
+            let kinds = (SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup());
+            (listen(kinds.0)?, listen(kinds.1)?, listen(kinds.2)?)
         };
         let execution: Arc<OnceLock<CancellationToken>> = Arc::default();
         let running = Arc::clone(&execution);
         std::thread::spawn(move || {
-            while signals.block_on(interrupts.recv()).is_some() {
+            loop {
+                signals.block_on(async {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                        _ = hangup.recv() => {}
+                    }
+                });
                 match running.get() {
                     Some(execution) if !execution.is_cancelled() => execution.cancel(),
                     _ => std::process::exit(130),

@@ -9,6 +9,9 @@ use bytesize::ByteSize;
 use crate::host_api::wasi::Preopen;
 use crate::host_api::{Budget, BudgetName, CapabilitySet, Grant, Grants};
 
+/// The unit in which memory grows.
+const WASM_PAGE_BYTES: u64 = 64 << 10;
+
 /// `KEY=VALUE`.
 pub(super) fn key_value(text: &str) -> anyhow::Result<(String, String)> {
     match text.split_once('=') {
@@ -24,10 +27,13 @@ pub(super) fn dir(text: &str) -> anyhow::Result<Preopen> {
         None => (text.strip_suffix(":rw").unwrap_or(text), true),
     };
     match text.split_once("::") {
-        Some((host, guest)) if !host.is_empty() && !guest.is_empty() => {
+        // A colon is a mistyped `:ro`, and the folder would be writable.
+        Some((host, guest)) if !host.is_empty() && !guest.is_empty() && !guest.contains(':') => {
             Ok(Preopen { host: PathBuf::from(host), guest: guest.to_owned(), writable })
         }
-        _ => bail!("write HOST::GUEST, or HOST::GUEST:ro for a folder that the workload cannot change"),
+        _ => bail!(
+            "write HOST::GUEST, or HOST::GUEST:ro for a folder that the workload cannot change; GUEST has no colon"
+        ),
     }
 }
 
@@ -43,7 +49,10 @@ pub(super) fn fuel(text: &str) -> anyhow::Result<u64> {
 
 /// A size of memory.
 pub(super) fn memory(text: &str) -> anyhow::Result<u64> {
-    or_unlimited(text, bytes)
+    or_unlimited(text, |text| match bytes(text)? {
+        small @ ..WASM_PAGE_BYTES => bail!("{small} bytes are less than a page of memory, which has 64KiB"),
+        enough => Ok(enough),
+    })
 }
 
 /// A time with its unit, so that nobody has to guess it.
@@ -52,7 +61,10 @@ pub(super) fn timeout(text: &str) -> anyhow::Result<u64> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             bail!("write the unit too, such as {text}s or {text}ms");
         }
-        millis(text)
+        match millis(text)? {
+            0 => bail!("the shortest time is 1ms"),
+            time => Ok(time),
+        }
     })
 }
 
@@ -102,8 +114,13 @@ pub(super) fn grants(given: &[String], capabilities: &CapabilitySet) -> anyhow::
     if given.is_empty() {
         return Ok(Grants::all());
     }
-    if given == ["none"] {
-        return Ok(Grants::none());
+    match given {
+        [one] if one == "all" => return Ok(Grants::all()),
+        [one] if one == "none" => return Ok(Grants::none()),
+        several if several.iter().any(|one| one == "all" || one == "none") => {
+            bail!("`all` and `none` stand alone");
+        }
+        _ => {}
     }
     let grants = given.iter().map(|text| text.parse::<Grant>()).collect::<Result<Grants, _>>()?;
     for (name, function) in grants.named() {
@@ -136,7 +153,10 @@ mod tests {
         for wrong in ["", "x", "-1", "1e9", "99999999999999T"] {
             assert!(count(wrong).is_err(), "{wrong:?}");
         }
-        assert!(timeout("30").is_err());
+        for wrong in ["30", "0s", "0"] {
+            assert!(timeout(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(memory("64").is_err() && memory("64KiB").is_ok());
     }
 
     #[test]
@@ -154,7 +174,7 @@ mod tests {
             dir("./x::/data:ro").unwrap(),
             Preopen { host: "./x".into(), guest: "/data".into(), writable: false }
         );
-        for wrong in ["/a", "::/b", "/a::", ""] {
+        for wrong in ["/a", "::/b", "/a::", "", "/a::/b:RO", "/a::/b:ro:ro"] {
             assert!(dir(wrong).is_err(), "{wrong:?}");
         }
     }

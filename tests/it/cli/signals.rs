@@ -17,10 +17,12 @@ fn there_then(action: Value) -> Value {
 #[test]
 fn ctrl_c_ends_the_execution_with_its_record() {
     let place = Place::new();
-    for action in ["sleep_forever", "spin", "wait_cancel"] {
+    // As service managers and closing terminals do.
+    let ways = [("sleep_forever", Signal::INT), ("spin", Signal::TERM), ("wait_cancel", Signal::HUP)];
+    for (action, signal) in ways {
         let mut running = Running::start(place.act_command(&there_then(json!({ "do": action })), &[]));
         running.until("it runs");
-        running.signal(Signal::INT);
+        running.signal(signal);
         let ended = running.end().with_status(130).saying("error: cancelled\n").saying("cancelled in ");
         // A guest that looks has a moment to say something.
         assert!(ended.text().is_empty() || ended.text().contains("\"cancelled\":true"), "{}", ended.text());
