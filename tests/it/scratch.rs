@@ -1,10 +1,13 @@
 //! The scratch folder: nothing passes its quota, nothing leaves it, and nothing of it is left.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use holm_host_api::events::{Event, EventBackend, EventSink};
 use holm_host_api::wasi::{Preopen, SCRATCH_GUEST_PATH};
-use holm_host_api::{Budget, BudgetName, Grants, Outcome};
+use holm_host_api::{Budget, BudgetName, Grants, HostError, Outcome, Scope};
 use holm_runtime::{Execution, ExecutionRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -167,6 +170,38 @@ async fn it_is_gone_after_every_ending() {
         let execution = scratch.run(request).await;
         assert_eq!(execution.record.outcome.kind(), kind, "{ending}: {:?}", execution.record.error);
     }
+    scratch.host.assert_nothing_held().await;
+}
+
+/// Takes no event without panicking.
+struct Panics;
+
+impl EventBackend for Panics {
+    fn open(&self, _scope: &Arc<Scope>) -> Result<Arc<dyn EventSink>, HostError> {
+        Ok(Arc::new(Panics))
+    }
+}
+
+impl EventSink for Panics {
+    fn send(&self, _event: Event) {
+        panic!("the host fails");
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), HostError>> {
+        Box::pin(async { panic!("again") })
+    }
+}
+
+#[tokio::test]
+async fn it_is_gone_after_a_panic_of_the_host() {
+    let place = tempfile::tempdir().unwrap();
+    let host = Host::with(|builder| builder.scratch_dir(place.path().join("root")).events(Panics));
+    let scratch = Scratch { host, place };
+    let emit = json!({ "do": "emit", "kind": "mine" });
+    let steps = json!([{ "do": "scratch_leave", "mark": "x" }, emit]);
+    let execution = scratch.host.runtime.execute(scratch.request(json!({ "do": "sequence", "steps": steps }))).await;
+    assert_eq!(execution.record.outcome, Outcome::HostError, "{:?}", execution.record.error);
+    assert_eq!(scratch.left(), Vec::<PathBuf>::new());
     scratch.host.assert_nothing_held().await;
 }
 

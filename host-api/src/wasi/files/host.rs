@@ -59,12 +59,12 @@ impl HostDescriptor for FilesView<'_> {
     async fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
         let length = bytes.len() as u64;
         self.meter.owe_fuel(length);
-        let Some(opened) = self.scratch(&fd) else { return self.given.write(fd, bytes, offset).await };
+        let Some(opened) = self.scratch(&fd) else { return self.disk().write(fd, bytes, offset).await };
         let _turn = opened.quota().turn().await;
         // Writing nothing makes no file longer, wherever it is written.
         let end = if length == 0 { 0 } else { offset.saturating_add(length) };
         let _resize = opened.resize(end).map_err(denied)?;
-        self.given.write(fd, bytes, offset).await
+        self.disk().write(fd, bytes, offset).await
     }
 
     fn write_via_stream(&mut self, fd: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
@@ -82,10 +82,10 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
-        let Some(opened) = self.scratch(&fd) else { return self.given.set_size(fd, size).await };
+        let Some(opened) = self.scratch(&fd) else { return self.disk().set_size(fd, size).await };
         let _turn = opened.quota().turn().await;
         let _resize = opened.resize(size).map_err(denied)?;
-        self.given.set_size(fd, size).await
+        self.disk().set_size(fd, size).await
     }
 
     async fn open_at(
@@ -96,15 +96,18 @@ impl HostDescriptor for FilesView<'_> {
         how: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let Some(folder) = self.scratch(&fd) else { return self.given.open_at(fd, follow, path, how, flags).await };
+        let Some(folder) = self.scratch(&fd) else { return self.disk().open_at(fd, follow, path, how, flags).await };
         let quota = folder.quota();
         let _turn = quota.turn().await;
+        if !quota.may_open() {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
         let found = self.look(&fd, follow, &path).await;
         let made = match found {
             None if how.contains(OpenFlags::CREATE) => Some(quota.take_name(0).map_err(denied)?),
             _ => None,
         };
-        let opened = self.given.open_at(fd, follow, path, how, flags).await?;
+        let opened = self.disk().open_at(fd, follow, path, how, flags).await?;
         if let Some(made) = made {
             made.keep();
         }
@@ -118,19 +121,19 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let Some(folder) = self.scratch(&fd) else { return self.given.create_directory_at(fd, path).await };
+        let Some(folder) = self.scratch(&fd) else { return self.disk().create_directory_at(fd, path).await };
         let _turn = folder.quota().turn().await;
         let made = folder.quota().take_name(0).map_err(denied)?;
-        self.given.create_directory_at(fd, path).await?;
+        self.disk().create_directory_at(fd, path).await?;
         made.keep();
         Ok(())
     }
 
     async fn symlink_at(&mut self, fd: Resource<Descriptor>, target: String, path: String) -> FsResult<()> {
-        let Some(folder) = self.scratch(&fd) else { return self.given.symlink_at(fd, target, path).await };
+        let Some(folder) = self.scratch(&fd) else { return self.disk().symlink_at(fd, target, path).await };
         let _turn = folder.quota().turn().await;
         let made = folder.quota().take_name(target.len() as u64).map_err(denied)?;
-        self.given.symlink_at(fd, target, path).await?;
+        self.disk().symlink_at(fd, target, path).await?;
         made.keep();
         Ok(())
     }
@@ -144,11 +147,11 @@ impl HostDescriptor for FilesView<'_> {
         new_path: String,
     ) -> FsResult<()> {
         let Some((folder, _)) = self.scratch_both(&fd, &new_fd)? else {
-            return self.given.link_at(fd, follow, path, new_fd, new_path).await;
+            return self.disk().link_at(fd, follow, path, new_fd, new_path).await;
         };
         let _turn = folder.quota().turn().await;
         let made = folder.quota().take_name(0).map_err(denied)?;
-        self.given.link_at(fd, follow, path, new_fd, new_path).await?;
+        self.disk().link_at(fd, follow, path, new_fd, new_path).await?;
         made.keep();
         Ok(())
     }
@@ -161,12 +164,12 @@ impl HostDescriptor for FilesView<'_> {
         new_path: String,
     ) -> FsResult<()> {
         let Some((folder, _)) = self.scratch_both(&fd, &new_fd)? else {
-            return self.given.rename_at(fd, path, new_fd, new_path).await;
+            return self.disk().rename_at(fd, path, new_fd, new_path).await;
         };
         let _turn = folder.quota().turn().await;
         let moved = self.look(&fd, PathFlags::empty(), &path).await;
         let replaced = self.look(&new_fd, PathFlags::empty(), &new_path).await;
-        self.given.rename_at(fd, path, new_fd, new_path).await?;
+        self.disk().rename_at(fd, path, new_fd, new_path).await?;
         // Where both are names of one file, both stay.
         if let (Some(moved), Some(replaced)) = (moved, replaced)
             && moved.id != replaced.id
@@ -177,19 +180,19 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let Some(folder) = self.scratch(&fd) else { return self.given.unlink_file_at(fd, path).await };
+        let Some(folder) = self.scratch(&fd) else { return self.disk().unlink_file_at(fd, path).await };
         let _turn = folder.quota().turn().await;
         let found = self.look(&fd, PathFlags::empty(), &path).await;
-        self.given.unlink_file_at(fd, path).await?;
+        self.disk().unlink_file_at(fd, path).await?;
         found.iter().for_each(|found| folder.quota().removed(found));
         Ok(())
     }
 
     async fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let Some(folder) = self.scratch(&fd) else { return self.given.remove_directory_at(fd, path).await };
+        let Some(folder) = self.scratch(&fd) else { return self.disk().remove_directory_at(fd, path).await };
         let _turn = folder.quota().turn().await;
         let found = self.look(&fd, PathFlags::empty(), &path).await;
-        self.given.remove_directory_at(fd, path).await?;
+        self.disk().remove_directory_at(fd, path).await?;
         found.iter().for_each(|found| folder.quota().removed(found));
         Ok(())
     }
@@ -212,11 +215,11 @@ impl HostDescriptor for FilesView<'_> {
 
     /// The scratch folder goes with the execution: there is nothing to save, and disks to spare.
     async fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
-        if self.scratch(&fd).is_some() { Ok(()) } else { self.given.sync(fd).await }
+        if self.scratch(&fd).is_some() { Ok(()) } else { self.disk().sync(fd).await }
     }
 
     async fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
-        if self.scratch(&fd).is_some() { Ok(()) } else { self.given.sync_data(fd).await }
+        if self.scratch(&fd).is_some() { Ok(()) } else { self.disk().sync_data(fd).await }
     }
 
     async fn read(
@@ -225,7 +228,7 @@ impl HostDescriptor for FilesView<'_> {
         length: Filesize,
         offset: Filesize,
     ) -> FsResult<(Vec<u8>, bool)> {
-        let read = self.given.read(fd, length, offset).await?;
+        let read = self.disk().read(fd, length, offset).await?;
         self.meter.owe_fuel(read.0.len() as u64);
         Ok(read)
     }
@@ -234,9 +237,10 @@ impl HostDescriptor for FilesView<'_> {
         if self.files.listings >= LISTINGS_MAX {
             return Err(ErrorCode::InsufficientMemory.into());
         }
-        let folder = self.file(&fd).map_err(FsError::trap)?;
-        self.meter.owe_fuel(folder.metadata()?.len().saturating_mul(FUEL_PER_FOLDER_BYTE));
-        let listing = self.given.read_directory(fd).await?;
+        if let Descriptor::Dir(folder) = self.given.table.get(&fd)? {
+            self.meter.owe_fuel(folder.dir.metadata()?.len().saturating_mul(FUEL_PER_FOLDER_BYTE));
+        }
+        let listing = self.disk().read_directory(fd).await?;
         self.files.listings += 1;
         Ok(listing)
     }
@@ -248,15 +252,15 @@ impl HostDescriptor for FilesView<'_> {
         length: Filesize,
         advice: Advice,
     ) -> FsResult<()> {
-        self.given.advise(fd, offset, length, advice).await
+        self.disk().advise(fd, offset, length, advice).await
     }
 
     async fn get_flags(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
-        self.given.get_flags(fd).await
+        self.disk().get_flags(fd).await
     }
 
     async fn get_type(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorType> {
-        self.given.get_type(fd).await
+        self.disk().get_type(fd).await
     }
 
     async fn set_times(
@@ -265,7 +269,7 @@ impl HostDescriptor for FilesView<'_> {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
-        self.given.set_times(fd, accessed, modified).await
+        self.disk().set_times(fd, accessed, modified).await
     }
 
     async fn set_times_at(
@@ -276,19 +280,19 @@ impl HostDescriptor for FilesView<'_> {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
-        self.given.set_times_at(fd, follow, path, accessed, modified).await
+        self.disk().set_times_at(fd, follow, path, accessed, modified).await
     }
 
     async fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
-        self.given.stat(fd).await
+        self.disk().stat(fd).await
     }
 
     async fn stat_at(&mut self, fd: Resource<Descriptor>, follow: PathFlags, path: String) -> FsResult<DescriptorStat> {
-        self.given.stat_at(fd, follow, path).await
+        self.disk().stat_at(fd, follow, path).await
     }
 
     async fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
-        self.given.readlink_at(fd, path).await
+        self.disk().readlink_at(fd, path).await
     }
 
     async fn is_same_object(
@@ -296,11 +300,11 @@ impl HostDescriptor for FilesView<'_> {
         one: Resource<Descriptor>,
         other: Resource<Descriptor>,
     ) -> wasmtime::Result<bool> {
-        self.given.is_same_object(one, other).await
+        self.disk().is_same_object(one, other).await
     }
 
     async fn metadata_hash(&mut self, fd: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
-        self.given.metadata_hash(fd).await
+        self.disk().metadata_hash(fd).await
     }
 
     async fn metadata_hash_at(
@@ -309,7 +313,7 @@ impl HostDescriptor for FilesView<'_> {
         follow: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
-        self.given.metadata_hash_at(fd, follow, path).await
+        self.disk().metadata_hash_at(fd, follow, path).await
     }
 }
 

@@ -23,8 +23,8 @@ use wasmtime_wasi::{FsPerms, OpenMode};
 use self::quota::{FileId, Opened, Quota, Seen};
 use crate::{Exhausted, Meter};
 
-/// Fuel for a call that works on the scratch folder: it asks the kernel several times, on another thread.
-const FUEL_PER_CHANGE: u64 = 20_000;
+/// Fuel for what is asked of the kernel, which happens on another thread, in units of about a nanosecond.
+const FUEL_PER_QUESTION: u64 = 5_000;
 
 /// The files of one execution.
 #[derive(Default)]
@@ -37,6 +37,7 @@ pub(crate) struct Files {
 struct Scratch {
     guest: String,
     /// The folder itself. It has no name that the guest could remove.
+    dir: Dir,
     folder: Arc<Opened>,
     /// What the guest holds open of it, by handle.
     descriptors: HashMap<u32, Arc<Opened>>,
@@ -44,14 +45,15 @@ struct Scratch {
 
 impl Files {
     pub(super) fn with_scratch(meter: Arc<Meter>, folder: File, guest: String) -> Self {
-        let folder = Opened::root(Arc::new(Quota::new(meter)), Arc::new(folder));
-        Files { listings: 0, scratch: Some(Box::new(Scratch { guest, folder, descriptors: HashMap::new() })) }
+        let dir = Dir::new(folder, FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE, false);
+        let folder = Opened::root(Arc::new(Quota::new(meter)), Arc::clone(&dir.dir));
+        Files { listings: 0, scratch: Some(Box::new(Scratch { guest, dir, folder, descriptors: HashMap::new() })) }
     }
 }
 
 /// What WASI's file functions work with during one call.
 pub(crate) struct FilesView<'a> {
-    /// `wasmtime-wasi`'s view, which does the work.
+    /// `wasmtime-wasi`'s view, which does the work. What works on the disk is asked by [`FilesView::disk`].
     pub(crate) given: WasiFilesystemCtxView<'a>,
     pub(crate) files: &'a mut Files,
     pub(crate) meter: &'a Arc<Meter>,
@@ -64,12 +66,16 @@ impl HasData for HasFiles {
     type Data<'a> = FilesView<'a>;
 }
 
-impl FilesView<'_> {
+impl<'v> FilesView<'v> {
     /// What the handle is of the scratch folder; `None` if it is none of it.
     fn scratch(&self, fd: &Resource<Descriptor>) -> Option<Arc<Opened>> {
-        let opened = self.files.scratch.as_ref()?.descriptors.get(&fd.rep())?;
-        self.meter.owe_fuel(FUEL_PER_CHANGE);
-        Some(Arc::clone(opened))
+        self.files.scratch.as_ref()?.descriptors.get(&fd.rep()).cloned()
+    }
+
+    /// The view that does the work, for one call to the disk, which is billed.
+    fn disk(&mut self) -> &mut WasiFilesystemCtxView<'v> {
+        self.meter.owe_fuel(FUEL_PER_QUESTION);
+        &mut self.given
     }
 
     /// Both, if both are of the scratch folder; `None` if neither is. What is in it cannot get out under
@@ -96,8 +102,8 @@ impl FilesView<'_> {
 
     /// What is at a path of the scratch folder, before it changes. `None` where nothing can be found, too.
     async fn look(&mut self, fd: &Resource<Descriptor>, flags: PathFlags, path: &str) -> Option<Seen> {
-        let stat = self.given.stat_at(again(fd), flags, path.to_owned()).await.ok()?;
-        let hash = self.given.metadata_hash_at(again(fd), flags, path.to_owned()).await.ok()?;
+        let stat = self.disk().stat_at(again(fd), flags, path.to_owned()).await.ok()?;
+        let hash = self.disk().metadata_hash_at(again(fd), flags, path.to_owned()).await.ok()?;
         let folder = stat.type_ == DescriptorType::Directory;
         let bytes = if folder { 0 } else { stat.size };
         Some(Seen { id: file_id(hash), bytes, last_name: folder || stat.link_count <= 1 })
@@ -106,7 +112,7 @@ impl FilesView<'_> {
     /// Counts a handle as one of the scratch folder.
     async fn remember(&mut self, quota: &Arc<Quota>, fd: &Resource<Descriptor>) -> FsResult<()> {
         let file = self.file(fd).map_err(FsError::trap)?;
-        let hash = self.given.metadata_hash(again(fd)).await?;
+        let hash = self.disk().metadata_hash(again(fd)).await?;
         if let Some(scratch) = &mut self.files.scratch {
             scratch.descriptors.insert(fd.rep(), Opened::of(Arc::clone(quota), file_id(hash), file));
         }
@@ -116,9 +122,7 @@ impl FilesView<'_> {
     /// A new handle of the whole scratch folder, and its path for the guest.
     fn preopen_scratch(&mut self) -> wasmtime::Result<Option<(Resource<Descriptor>, String)>> {
         let Some(scratch) = &mut self.files.scratch else { return Ok(None) };
-        let dir =
-            Dir::new(scratch.folder.file().try_clone()?, FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE, false);
-        let fd = self.given.table.push(Descriptor::Dir(dir))?;
+        let fd = self.given.table.push(Descriptor::Dir(scratch.dir.clone()))?;
         scratch.descriptors.insert(fd.rep(), Arc::clone(&scratch.folder));
         Ok(Some((fd, scratch.guest.clone())))
     }

@@ -10,11 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{BudgetName, Exhausted, Meter};
 
+/// Files and folders of the scratch folder that an execution may have open at one time. Each is an open file of
+/// this process, which has not many of them and serves others too.
+const OPEN_MAX: usize = 128;
+
 /// Counts what one execution has in its scratch folder.
 pub(super) struct Quota {
     meter: Arc<Meter>,
     turn: tokio::sync::Mutex<()>,
-    open: Mutex<HashMap<FileId, Standing>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    files: HashMap<FileId, Standing>,
+    holders: usize,
 }
 
 /// Which file it is, by whatever name.
@@ -58,7 +68,7 @@ impl Quota {
         if !seen.last_name {
             return self.release(1, 0);
         }
-        match self.open().get_mut(&seen.id) {
+        match self.open().files.get_mut(&seen.id) {
             Some(standing) => standing.nameless = true,
             None => self.release(1, seen.bytes),
         }
@@ -73,7 +83,12 @@ impl Quota {
         self.meter.release_all(&[(BudgetName::ScratchFiles, names), (BudgetName::ScratchBytes, bytes)]);
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<FileId, Standing>> {
+    /// May one more file be opened?
+    pub(super) fn may_open(&self) -> bool {
+        self.open().holders < OPEN_MAX
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -110,7 +125,11 @@ pub(super) struct Opened {
 
 impl Opened {
     pub(super) fn of(quota: Arc<Quota>, id: FileId, file: Arc<File>) -> Arc<Self> {
-        quota.open().entry(id).or_default().holders += 1;
+        {
+            let mut open = quota.open();
+            open.holders += 1;
+            open.files.entry(id).or_default().holders += 1;
+        }
         Arc::new(Opened { quota, id: Some(id), file })
     }
 
@@ -145,11 +164,12 @@ impl Drop for Opened {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
         let mut open = self.quota.open();
-        let Some(standing) = open.get_mut(&id) else { return };
+        open.holders -= 1;
+        let Some(standing) = open.files.get_mut(&id) else { return };
         standing.holders -= 1;
         if standing.holders == 0 {
             let nameless = standing.nameless;
-            open.remove(&id);
+            open.files.remove(&id);
             if nameless {
                 self.quota.release(1, self.bytes());
             }

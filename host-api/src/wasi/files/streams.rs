@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn, spawn_blocking};
 
-use super::FUEL_PER_CHANGE;
+use super::FUEL_PER_QUESTION;
 use super::quota::Opened;
 use crate::Meter;
 use crate::wasi::WRITE_CHUNK_BYTES;
@@ -120,7 +120,7 @@ impl OutputStream for Writer {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.meter.owe_fuel(FUEL_PER_CHANGE + bytes.len() as u64);
+        self.meter.owe_fuel(FUEL_PER_QUESTION + bytes.len() as u64);
         self.state = Writing::UnderWay(spawn(write(Arc::clone(&self.opened), self.place, bytes)));
         Ok(())
     }

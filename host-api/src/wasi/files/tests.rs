@@ -388,6 +388,30 @@ async fn what_is_removed_and_open_stays_charged() {
 }
 
 #[tokio::test]
+async fn few_files_are_open_at_one_time() {
+    let mut guest = Guest::new(100, 10).await;
+    guest.file("a", 1).await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(guest.open("a", WRITE).await.unwrap());
+        // A stream keeps its file open without its handle; a second one on the same handle opens nothing more.
+        let fd = guest.open("a", WRITE).await.unwrap();
+        let stream = guest.files().append_via_stream(again(&fd)).unwrap();
+        guest.files().append_via_stream(again(&fd)).unwrap();
+        guest.close(fd);
+        drop(stream);
+    }
+    assert_eq!(code(guest.open("b", created()).await), ErrorCode::InsufficientMemory);
+    guest.close(open.pop().unwrap());
+    guest.open("b", created()).await.unwrap();
+    assert_eq!(guest.charged(), (1, 2));
+    // The folder itself is open once, however often it is asked for.
+    for _ in 0..300 {
+        guest.files().get_directories().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn nothing_goes_between_the_scratch_folder_and_another() {
     let given = tempfile::tempdir().unwrap();
     std::fs::write(given.path().join("big"), [1; 500]).unwrap();

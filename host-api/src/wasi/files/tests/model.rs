@@ -163,7 +163,7 @@ async fn apply(guest: &mut Guest, model: &mut Model, call: Call) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn what_is_charged_is_what_is_there(calls in proptest::collection::vec(call(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
