@@ -173,6 +173,17 @@ async fn it_is_gone_after_every_ending() {
     scratch.host.assert_nothing_held().await;
 }
 
+#[tokio::test]
+async fn it_is_gone_where_the_end_comes_in_the_middle_of_a_call() {
+    let scratch = Scratch::new();
+    for (number, how) in ["truncate", "rename", "remove"].iter().cycle().take(30).enumerate() {
+        let mut request = scratch.request(json!({ "do": "scratch_churn", "how": how, "times": 1_000_000 }));
+        request.budget.set(BudgetName::WallMs, 20 + number as u64);
+        assert_eq!(exceeded(&scratch.run(request).await), BudgetName::WallMs);
+    }
+    scratch.host.assert_nothing_held().await;
+}
+
 /// Takes no event without panicking.
 struct Panics;
 

@@ -25,9 +25,6 @@ use random::MeteredRandom;
 pub use stdio::{Capture, Stdio};
 use stdio::{LogWriter, Stdin};
 
-/// Bytes that a guest may write to a stream at once; the limit is the budget's, this is only the chunk.
-const WRITE_CHUNK_BYTES: usize = 64 * 1024;
-
 /// The grant without which an execution gets no scratch folder.
 pub const SCRATCH_GRANT: &str = "scratch";
 

@@ -8,8 +8,10 @@ use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::WRITE_CHUNK_BYTES;
 use crate::{BudgetName, Gate, Level, Meter};
+
+/// Bytes that a guest may write to a stream at once; the limit is the budget's, this is only the chunk.
+const WRITE_CHUNK_BYTES: usize = 64 * 1024;
 
 /// A line on stderr is logged when it ends. One that is longer than this is cut.
 pub(super) const LOG_LINE_BYTES_MAX: usize = 8 * 1024;

@@ -10,7 +10,9 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn, spawn_blocking};
 use super::FUEL_PER_QUESTION;
 use super::quota::Opened;
 use crate::Meter;
-use crate::wasi::WRITE_CHUNK_BYTES;
+
+/// Bytes of one write. They are kept until it is done, and every stream of a guest may have one under way.
+const WRITE_BYTES_MAX: usize = 16 * 1024;
 
 /// A stream of `wasmtime-wasi`'s that reads a file of the scratch folder.
 pub(super) struct Reader {
@@ -114,7 +116,7 @@ async fn write(opened: Arc<Opened>, place: Place, bytes: Bytes) -> Result<Place,
 impl OutputStream for Writer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.take_failure()?;
-        if let Writing::UnderWay(_) = self.state {
+        if matches!(self.state, Writing::UnderWay(_)) || bytes.len() > WRITE_BYTES_MAX {
             return Err(StreamError::trap("a write that check-write did not permit"));
         }
         if bytes.is_empty() {
@@ -131,7 +133,7 @@ impl OutputStream for Writer {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         self.take_failure()?;
-        Ok(if matches!(self.state, Writing::Ready) { WRITE_CHUNK_BYTES } else { 0 })
+        Ok(if matches!(self.state, Writing::Ready) { WRITE_BYTES_MAX } else { 0 })
     }
 
     /// The guest drops the stream. What it wrote before is written.

@@ -1,169 +1,18 @@
 //! The scratch folder by its host functions: no call passes the quota, and what is gone is given back.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed test should stop there")]
 
+mod guest;
 mod model;
-
-use std::path::Path;
+mod paths;
 
 use bytes::Bytes;
-use tempfile::TempDir;
-use wasmtime::component::Resource;
-use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as _;
-use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, ErrorCode, Host as _, HostDescriptor as _, HostDirectoryEntryStream as _, OpenFlags, PathFlags,
-};
-use wasmtime_wasi::p2::{DynOutputStream, FsResult, OutputStream as _, StreamError};
+use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorFlags, Host as _, HostDirectoryEntryStream, OpenFlags};
+use wasmtime_wasi::p2::{OutputStream as _, StreamError};
 
+use self::guest::{Guest, WRITE, code, created, emptied, on_disk};
 use super::*;
 use crate::BudgetName;
-use crate::fixture::{Fixture, Host};
-
-const WRITE: OpenFlags = OpenFlags::CREATE;
-
-/// A file that must be new.
-fn created() -> OpenFlags {
-    OpenFlags::CREATE | OpenFlags::EXCLUSIVE
-}
-
-/// A file that is empty then.
-fn emptied() -> OpenFlags {
-    OpenFlags::CREATE | OpenFlags::TRUNCATE
-}
-
-/// An execution with a scratch folder, which it has open.
-struct Guest {
-    host: Host,
-    folder: TempDir,
-    root: u32,
-}
-
-impl Guest {
-    async fn new(bytes: u64, files: u64) -> Self {
-        Guest::with(bytes, files, |fixture| fixture).await
-    }
-
-    async fn with(bytes: u64, files: u64, more: impl FnOnce(Fixture) -> Fixture) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let fixture = Fixture::new()
-            .limit(BudgetName::ScratchBytes, bytes)
-            .limit(BudgetName::ScratchFiles, files)
-            .scratch(folder.path());
-        let mut host = more(fixture).open().await;
-        let (root, path) = host.state.files().get_directories().unwrap().pop().unwrap();
-        assert_eq!(path, "/scratch");
-        Guest { host, folder, root: root.rep() }
-    }
-
-    fn files(&mut self) -> FilesView<'_> {
-        self.host.state.files()
-    }
-
-    fn root(&self) -> Resource<Descriptor> {
-        Resource::new_borrow(self.root)
-    }
-
-    /// Bytes and files that are charged.
-    fn charged(&self) -> (u64, u64) {
-        (self.host.used(BudgetName::ScratchBytes), self.host.used(BudgetName::ScratchFiles))
-    }
-
-    async fn open(&mut self, path: &str, how: OpenFlags) -> FsResult<Resource<Descriptor>> {
-        let (root, flags) = (self.root(), DescriptorFlags::READ | DescriptorFlags::WRITE);
-        self.files().open_at(root, PathFlags::SYMLINK_FOLLOW, path.to_owned(), how, flags).await
-    }
-
-    async fn open_folder(&mut self, path: &str) -> Resource<Descriptor> {
-        let (root, flags) = (self.root(), DescriptorFlags::READ);
-        let opened = self.files().open_at(root, PathFlags::empty(), path.to_owned(), OpenFlags::DIRECTORY, flags).await;
-        opened.unwrap()
-    }
-
-    async fn write(&mut self, fd: &Resource<Descriptor>, bytes: usize, at: u64) -> FsResult<u64> {
-        self.files().write(again(fd), vec![1; bytes], at).await
-    }
-
-    /// A file of this size, closed.
-    async fn file(&mut self, path: &str, bytes: usize) {
-        let fd = self.open(path, emptied()).await.unwrap();
-        assert_eq!(self.write(&fd, bytes, 0).await.unwrap(), bytes as u64);
-        self.close(fd);
-    }
-
-    fn close(&mut self, fd: Resource<Descriptor>) {
-        wasmtime_wasi::p2::bindings::filesystem::types::HostDescriptor::drop(&mut self.files(), fd).unwrap();
-    }
-
-    async fn mkdir(&mut self, path: &str) -> FsResult<()> {
-        let root = self.root();
-        self.files().create_directory_at(root, path.to_owned()).await
-    }
-
-    async fn symlink(&mut self, target: &str, path: &str) -> FsResult<()> {
-        let root = self.root();
-        self.files().symlink_at(root, target.to_owned(), path.to_owned()).await
-    }
-
-    async fn link(&mut self, path: &str, new: &str) -> FsResult<()> {
-        let (root, new_root) = (self.root(), self.root());
-        self.files().link_at(root, PathFlags::empty(), path.to_owned(), new_root, new.to_owned()).await
-    }
-
-    async fn rename(&mut self, path: &str, new: &str) -> FsResult<()> {
-        let (root, new_root) = (self.root(), self.root());
-        self.files().rename_at(root, path.to_owned(), new_root, new.to_owned()).await
-    }
-
-    async fn unlink(&mut self, path: &str) -> FsResult<()> {
-        let root = self.root();
-        self.files().unlink_file_at(root, path.to_owned()).await
-    }
-
-    async fn rmdir(&mut self, path: &str) -> FsResult<()> {
-        let root = self.root();
-        self.files().remove_directory_at(root, path.to_owned()).await
-    }
-
-    /// Writes to a stream and waits until it is written.
-    async fn stream(&mut self, stream: &Resource<DynOutputStream>, bytes: usize) -> Result<(), StreamError> {
-        let stream = self.host.state.files().given.table.get_mut(stream).unwrap();
-        stream.blocking_write_and_flush(Bytes::from(vec![1; bytes])).await
-    }
-
-    async fn drop_stream(&mut self, stream: Resource<DynOutputStream>) {
-        self.files().given.table.delete(stream).unwrap().cancel().await;
-    }
-}
-
-#[track_caller]
-fn code<T>(result: FsResult<T>) -> ErrorCode {
-    match result {
-        Ok(_) => panic!("it was allowed"),
-        Err(error) => error.downcast().unwrap(),
-    }
-}
-
-/// The sizes of the files on the disk, each once, and the names.
-fn on_disk(folder: &Path) -> (u64, u64) {
-    fn walk(folder: &Path, seen: &mut std::collections::HashMap<u64, u64>) -> u64 {
-        use std::os::unix::fs::MetadataExt as _;
-        let mut names = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            let found = entry.metadata().unwrap();
-            names += 1;
-            if found.is_dir() {
-                names += walk(&entry.path(), seen);
-            } else {
-                seen.insert(found.ino(), found.len());
-            }
-        }
-        names
-    }
-    let mut seen = std::collections::HashMap::new();
-    let names = walk(folder, &mut seen);
-    (seen.values().sum(), names)
-}
 
 #[tokio::test]
 async fn writes_and_holes_are_charged_before_they_are_written() {
@@ -244,6 +93,19 @@ async fn many_streams_at_once_do_not_pass_the_quota() {
     }
     assert!(guest.charged().0 <= 10_000 && guest.charged().0 > 9_800, "{:?}", guest.charged());
     assert_eq!(guest.charged(), on_disk(guest.folder.path()));
+}
+
+#[tokio::test]
+async fn a_stream_takes_no_more_at_once_than_it_said() {
+    let mut guest = Guest::new(1 << 20, 10).await;
+    let fd = guest.open("a", created()).await.unwrap();
+    let stream = guest.files().append_via_stream(fd).unwrap();
+    guest.stream(&stream, 100_000).await.unwrap();
+    assert_eq!(guest.charged(), (100_000, 1), "in several writes");
+    let stream = guest.host.state.files().given.table.get_mut(&stream).unwrap();
+    let permitted = stream.check_write().unwrap();
+    let written = stream.write(Bytes::from(vec![1; permitted + 1]));
+    assert!(matches!(written, Err(StreamError::Trap(_))));
 }
 
 #[tokio::test]
@@ -396,10 +258,9 @@ async fn few_files_are_open_at_one_time() {
         open.push(guest.open("a", WRITE).await.unwrap());
         // A stream keeps its file open without its handle; a second one on the same handle opens nothing more.
         let fd = guest.open("a", WRITE).await.unwrap();
-        let stream = guest.files().append_via_stream(again(&fd)).unwrap();
+        guest.files().append_via_stream(again(&fd)).unwrap();
         guest.files().append_via_stream(again(&fd)).unwrap();
         guest.close(fd);
-        drop(stream);
     }
     assert_eq!(code(guest.open("b", created()).await), ErrorCode::InsufficientMemory);
     guest.close(open.pop().unwrap());
@@ -493,8 +354,7 @@ async fn listings_are_few_and_bounded() {
     }
     assert_eq!(names, 50);
     let listing = listings.pop().unwrap();
-    wasmtime_wasi::p2::bindings::filesystem::types::HostDirectoryEntryStream::drop(&mut guest.files(), listing)
-        .unwrap();
+    HostDirectoryEntryStream::drop(&mut guest.files(), listing).unwrap();
     let root = guest.root();
     guest.files().read_directory(root).await.unwrap();
 }

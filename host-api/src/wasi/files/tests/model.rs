@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use wasmtime::component::Resource;
+use wasmtime_wasi::filesystem::Descriptor;
+
 use super::*;
 
 const BYTES_MAX: u64 = 1_000;
