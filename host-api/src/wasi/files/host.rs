@@ -146,7 +146,7 @@ impl HostDescriptor for FilesView<'_> {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        let Some((folder, _)) = self.scratch_both(&fd, &new_fd)? else {
+        let Some(folder) = self.scratch_both(&fd, &new_fd)? else {
             return self.disk().link_at(fd, follow, path, new_fd, new_path).await;
         };
         let _turn = folder.quota().turn().await;
@@ -163,7 +163,7 @@ impl HostDescriptor for FilesView<'_> {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
-        let Some((folder, _)) = self.scratch_both(&fd, &new_fd)? else {
+        let Some(folder) = self.scratch_both(&fd, &new_fd)? else {
             return self.disk().rename_at(fd, path, new_fd, new_path).await;
         };
         let _turn = folder.quota().turn().await;

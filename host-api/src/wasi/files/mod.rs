@@ -26,6 +26,9 @@ use crate::{Exhausted, Meter};
 /// Fuel for what is asked of the kernel, which happens on another thread, in units of about a nanosecond.
 const FUEL_PER_QUESTION: u64 = 5_000;
 
+/// The kernel takes no longer path. One that is longer is not copied to be looked for.
+const PATH_BYTES_MAX: usize = 4096;
+
 /// The files of one execution.
 #[derive(Default)]
 pub(crate) struct Files {
@@ -78,15 +81,11 @@ impl<'v> FilesView<'v> {
         &mut self.given
     }
 
-    /// Both, if both are of the scratch folder; `None` if neither is. What is in it cannot get out under
-    /// another name, and nothing can get in uncounted.
-    fn scratch_both(
-        &self,
-        one: &Resource<Descriptor>,
-        other: &Resource<Descriptor>,
-    ) -> FsResult<Option<(Arc<Opened>, Arc<Opened>)>> {
+    /// The first of two folders, if both are of the scratch folder; `None` if neither is. What is in it cannot
+    /// get out under another name, and nothing can get in uncounted.
+    fn scratch_both(&self, one: &Resource<Descriptor>, other: &Resource<Descriptor>) -> FsResult<Option<Arc<Opened>>> {
         match (self.scratch(one), self.scratch(other)) {
-            (Some(one), Some(other)) => Ok(Some((one, other))),
+            (Some(one), Some(_)) => Ok(Some(one)),
             (None, None) => Ok(None),
             _ => Err(ErrorCode::CrossDevice.into()),
         }
@@ -102,6 +101,9 @@ impl<'v> FilesView<'v> {
 
     /// What is at a path of the scratch folder, before it changes. `None` where nothing can be found, too.
     async fn look(&mut self, fd: &Resource<Descriptor>, flags: PathFlags, path: &str) -> Option<Seen> {
+        if path.len() > PATH_BYTES_MAX {
+            return None;
+        }
         let stat = self.disk().stat_at(again(fd), flags, path.to_owned()).await.ok()?;
         let hash = self.disk().metadata_hash_at(again(fd), flags, path.to_owned()).await.ok()?;
         let folder = stat.type_ == DescriptorType::Directory;
