@@ -82,6 +82,10 @@ budgets! {
         "Lines of the log.";
     RandomBytes "random_bytes" Total 16 * MIB,
         "Random bytes asked of the host.";
+    ScratchBytes "scratch_bytes" Held 64 * MIB,
+        "Sizes of all files in the scratch folder, holes included, for as long as any is there or open.";
+    ScratchFiles "scratch_files" Held 1_000,
+        "Files, folders and links in the scratch folder, for as long as any is there or open.";
     Events "events" Total 10_000,
         "Events and progress reports.";
     EventBytes "event_bytes" Total 4 * MIB,

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed test should stop there")]
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::bindings::types::Denied as GuestDenied;
 use crate::events::{Event, EventKind, Events, MemoryEvents};
 use crate::execution::Execution;
 use crate::trace::{CallTree, MemoryTrace, Trace};
-use crate::wasi::{self, Stdio, WasiSettings};
+use crate::wasi::{self, Preopen, SCRATCH_GUEST_PATH, Stdio, WasiSettings};
 use crate::{
     Budget, BudgetName, Capability, CapabilityContext, CapabilitySet, Ending, FinishReport, Gate, Grants, Journal,
     JournalEntry, Meter, Outcome, Scope, State, View, finish,
@@ -48,6 +50,8 @@ pub(crate) struct Fixture {
     capabilities: CapabilitySet,
     events: MemoryEvents,
     trace: MemoryTrace,
+    wasi: WasiSettings,
+    scratch: Option<File>,
 }
 
 impl Fixture {
@@ -57,7 +61,8 @@ impl Fixture {
         capabilities.add(Execution).unwrap();
         capabilities.add(Events::new(Arc::new(events.clone()))).unwrap();
         capabilities.add(Trace::new(Arc::new(trace.clone()))).unwrap();
-        Fixture { scope: scope(), budget: Budget::default(), capabilities, events, trace }
+        let (budget, wasi) = (Budget::default(), WasiSettings::default());
+        Fixture { scope: scope(), budget, capabilities, events, trace, wasi, scratch: None }
     }
 
     pub(crate) fn with(mut self, capability: impl Capability) -> Self {
@@ -81,18 +86,34 @@ impl Fixture {
         self.scoped(|scope| scope.config = Arc::new(config))
     }
 
+    /// Gives the guest a folder of the host.
+    pub(crate) fn folder(mut self, host: &Path, guest: &str, writable: bool) -> Self {
+        self.wasi.preopens.push(Preopen { host: host.to_owned(), guest: guest.to_owned(), writable });
+        self
+    }
+
+    /// Makes this the guest's scratch folder.
+    pub(crate) fn scratch(mut self, folder: &Path) -> Self {
+        self.scratch = Some(File::open(folder).unwrap());
+        self
+    }
+
     pub(crate) fn scoped(mut self, change: impl FnOnce(&mut Scope)) -> Self {
         change(&mut self.scope);
         self
     }
 
     pub(crate) async fn open(self) -> Host {
-        let Fixture { scope, budget, capabilities, events, trace } = self;
+        let Fixture { scope, budget, capabilities, events, trace, wasi, scratch } = self;
         let gate = Gate::new(Arc::new(scope), Arc::new(Meter::new(budget)));
         let mut gate = gate.with_journal(Journal::new(10_000));
         let opened = capabilities.open(&mut gate, WALL).await.unwrap();
         let gate = Arc::new(gate);
-        let wasi = wasi::context(&gate, &WasiSettings::default(), Stdio::Workload).unwrap();
+        let wasi = wasi::context(&gate, &wasi, Stdio::Workload).unwrap();
+        let wasi = match scratch {
+            Some(folder) => wasi.with_scratch(&gate, folder, SCRATCH_GUEST_PATH.to_owned()),
+            None => wasi,
+        };
         Host { state: State::new(gate, opened, wasi), events, trace }
     }
 }

@@ -47,7 +47,8 @@ impl fmt::Display for Grant {
 }
 
 /// The grants of one execution. WASI's minimum (stdio, clocks, random, and whatever folders were
-/// given) needs none: it reaches nothing but the execution itself.
+/// given) needs none: it reaches nothing but the execution itself. A scratch folder, which takes room on the
+/// host's disk, needs `scratch`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     everything: bool,

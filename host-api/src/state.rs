@@ -7,10 +7,11 @@ use std::task::Poll;
 
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime::{CallHook, ResourceLimiterAsync, StoreContextMut};
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use crate::host_call::FUEL_PER_CALL;
-use crate::wasi::Wasi;
+use crate::wasi::{FilesView, Wasi};
 use crate::{Budget, BudgetName, CapabilityContext, Exhausted, Gate, HostError, OpenCapability};
 
 /// Owed fuel is taken from the store once it is this much: taking it costs more than owing it.
@@ -63,6 +64,13 @@ impl State {
             gate: &self.gate,
             fuel_left: self.fuel_left,
         }
+    }
+
+    /// The view that WASI's file functions get.
+    pub(crate) fn files(&mut self) -> FilesView<'_> {
+        self.count_host_call();
+        let given = WasiFilesystemCtxView { ctx: self.wasi.ctx.filesystem(), table: &mut self.table };
+        FilesView { given, files: &mut self.wasi.files, meter: self.gate.meter() }
     }
 
     /// The guest will not run again: reads what only the state knows into the meter, logs the unfinished

@@ -12,7 +12,7 @@ use holm_host_api::{Capability, CapabilitySet, DuplicateCapability, HostError, S
 use wasmtime::component::Linker;
 
 use crate::engine;
-use crate::execution::{Registry, Turns};
+use crate::execution::{Registry, ScratchRoot, Turns};
 use crate::runtime::{GuestThreads, Inner, Runtime};
 use crate::user::Admission;
 use crate::workload::{Compiler, DiskCache, IntakeLimits};
@@ -31,6 +31,7 @@ pub struct RuntimeBuilder {
     executions_max: u32,
     guest_threads: Option<usize>,
     cache_dir: Option<PathBuf>,
+    scratch_dir: Option<PathBuf>,
     intake_limits: IntakeLimits,
     open_time_max: Duration,
     finish_time_max: Duration,
@@ -46,6 +47,7 @@ impl Default for RuntimeBuilder {
             executions_max: 1_000,
             guest_threads: None,
             cache_dir: None,
+            scratch_dir: None,
             intake_limits: IntakeLimits::default(),
             open_time_max: Duration::from_secs(5),
             finish_time_max: Duration::from_secs(5),
@@ -77,6 +79,14 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(dir.into());
+        self
+    }
+
+    /// Makes the scratch folders of executions below this folder, which must be the operator's alone; several
+    /// runtimes may share it. Nowhere by default: an execution that asks for a scratch folder fails then.
+    #[must_use]
+    pub fn scratch_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.scratch_dir = Some(dir.into());
         self
     }
 
@@ -132,8 +142,8 @@ impl RuntimeBuilder {
     /// Makes the runtime.
     ///
     /// # Errors
-    /// The engine does not start on this machine, two capabilities collide, the cache folder cannot be
-    /// used, or the guests' threads cannot be started.
+    /// The engine does not start on this machine, two capabilities collide, the cache folder or the
+    /// folder for scratch folders cannot be used, or the guests' threads cannot be started.
     pub fn build(self) -> Result<Runtime, HostError> {
         let collide = |error: DuplicateCapability| HostError::new(error.to_string());
         let mut capabilities = CapabilitySet::default();
@@ -156,6 +166,7 @@ impl RuntimeBuilder {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let threads = self.guest_threads.unwrap_or_else(cores);
         let disk = self.cache_dir.map(|dir| DiskCache::open(&dir, &engine.fingerprint)).transpose()?;
+        let scratch = self.scratch_dir.map(|dir| ScratchRoot::open(&dir)).transpose()?;
         Ok(Runtime::new(Inner {
             compiler: Arc::new(Compiler::new(engine.engine.clone(), linker, disk)),
             capabilities,
@@ -167,6 +178,7 @@ impl RuntimeBuilder {
             engine,
             open_time_max: self.open_time_max,
             finish_time_max: self.finish_time_max,
+            scratch,
         }))
     }
 }

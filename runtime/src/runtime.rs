@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use crate::builder::RuntimeBuilder;
 use crate::engine::{Allocation, HolmEngine};
-use crate::execution::{Asked, Execution, ExecutionRequest, Live, Registered, Registry, Turns, instantiate};
+use crate::execution::{
+    Asked, Execution, ExecutionRequest, Live, Registered, Registry, ScratchRoot, Turns, instantiate,
+};
 use crate::user::{self, Admission, Permit, Refusal};
 use crate::workload::{CompileError, Compiled, CompiledFrom, Compiler, IntakeError, IntakeLimits, Workload};
 
@@ -35,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) turns: Arc<Turns>,
     pub(crate) open_time_max: Duration,
     pub(crate) finish_time_max: Duration,
+    pub(crate) scratch: Option<Arc<ScratchRoot>>,
 }
 
 /// Guests have threads of their own: one that spins never holds the caller's timers and sockets.
@@ -136,8 +139,9 @@ impl Runtime {
         let stop_if_dropped = asked.cancellation.clone().drop_guard();
         let begins_here = asked.request.workload.component().len() <= BEGINS_HERE_BYTES_MAX;
         let work = async move {
+            let (capabilities, scratch) = (&inner.capabilities, inner.scratch.as_ref());
             let instance =
-                instantiate(&inner.engine.engine, &inner.capabilities, inner.open_time_max, &asked, compiled);
+                instantiate(&inner.engine.engine, capabilities, inner.open_time_max, scratch, &asked, compiled);
             let execution = match instance.await {
                 Ok(instance) => instance.run(&inner.turns).await.finish(inner.finish_time_max).await,
                 Err(error) => NotStarted::Host(error).into_execution(&asked),

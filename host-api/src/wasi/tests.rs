@@ -1,13 +1,21 @@
 //! Where a guest's stdio goes, and what it may cost.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed test should stop there")]
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use proptest::prelude::*;
+use wasmtime_wasi::WasiView as _;
+use wasmtime_wasi::cli::{StdoutStream as _, WasiCliView as _};
 use wasmtime_wasi::p2::bindings::cli::{stderr::Host as _, stdout::Host as _};
 use wasmtime_wasi::p2::bindings::random::random::Host as _;
+use wasmtime_wasi::p2::{OutputStream, StreamError, StreamResult};
 
-use super::*;
+use super::stdio::{LOG_LINE_BYTES_MAX, LogWriter};
+use super::{Capture, Preopen, Stdio, WasiSettings, context};
 use crate::fixture::{Fixture, Host, scope};
-use crate::{Budget, Exhausted, Outcome};
+use crate::{Budget, BudgetName, Exhausted, Gate, Meter, Outcome};
 
 async fn host() -> Host {
     Fixture::new().open().await

@@ -17,7 +17,7 @@ use super::events::TerminalEvents;
 use super::{Failure, exit_code, options, paths, records, terminal};
 use crate::host_api::llm::{OfflineProvider, Script};
 use crate::host_api::trace::MemoryTrace;
-use crate::host_api::wasi::{Preopen, WasiSettings};
+use crate::host_api::wasi::{Preopen, SCRATCH_GUEST_PATH, WasiSettings};
 use crate::host_api::{Budget, BudgetName, Name, Outcome, sanitize_text};
 use crate::workload::{CompiledFrom, Digest, IntakeLimits};
 use crate::{Execution, ExecutionRequest, Record, Runtime};
@@ -56,6 +56,11 @@ pub(super) struct Exec {
     /// A folder that the workload sees; there are no files otherwise
     #[arg(long, value_name = "HOST::GUEST[:ro]", value_parser = options::dir)]
     dir: Vec<Preopen>,
+
+    /// Give the workload an empty folder of its own, which goes when it ends [default: at /scratch]
+    #[arg(long, value_name = "GUEST", num_args = 0..=1, require_equals = true, value_parser = options::guest_path,
+        default_missing_value = SCRATCH_GUEST_PATH)]
+    scratch: Option<String>,
 
     /// Grant this capability (`llm`) or function (`llm.complete`) and no other; `none` grants nothing
     /// [default: all]
@@ -113,8 +118,15 @@ impl Exec {
                 return Err(Failure::Usage(anyhow!("--dir: two folders are given as {}", preopen.guest)));
             }
         }
+        if let Some(taken) = self.dir.iter().find(|preopen| self.scratch.as_ref() == Some(&preopen.guest)) {
+            return Err(Failure::Usage(anyhow!("--scratch: a folder is given as {} already", taken.guest)));
+        }
         let traces = MemoryTrace::default();
-        let runtime = Runtime::builder()
+        let mut builder = Runtime::builder();
+        if self.scratch.is_some() {
+            builder = builder.scratch_dir(data_dir.join("scratch"));
+        }
+        let runtime = builder
             .executions_max(4)
             .cache_dir(paths::cache_dir(cache).map_err(Failure::Usage)?)
             .events(TerminalEvents::start(self.quiet))
@@ -258,6 +270,7 @@ impl Exec {
             // As everywhere, the last one holds.
             env: BTreeMap::from_iter(self.env.iter().cloned()).into_iter().collect(),
             preopens: self.dir.clone(),
+            scratch: self.scratch.clone(),
         }
     }
 

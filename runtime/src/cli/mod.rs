@@ -26,7 +26,7 @@ struct Cli {
     #[command(subcommand)]
     verb: Verb,
 
-    /// Folder for records [default: the user's data folder, `holm` in it]
+    /// Folder for records and scratch folders [default: the user's data folder, `holm` in it]
     #[arg(long, global = true, value_name = "DIR", display_order = LAST)]
     data: Option<PathBuf>,
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytesize::ByteSize;
 
-use crate::host_api::wasi::Preopen;
+use crate::host_api::wasi::{Preopen, SCRATCH_GRANT};
 use crate::host_api::{Budget, BudgetName, CapabilitySet, Grant, Grants};
 
 /// The unit in which memory grows.
@@ -35,6 +35,14 @@ pub(super) fn dir(text: &str) -> anyhow::Result<Preopen> {
             "write HOST::GUEST, or HOST::GUEST:ro for a folder that the workload cannot change; GUEST has no colon"
         ),
     }
+}
+
+/// A path that a guest sees.
+pub(super) fn guest_path(text: &str) -> anyhow::Result<String> {
+    if text.is_empty() {
+        bail!("write the path that the workload sees, such as /scratch");
+    }
+    Ok(text.to_owned())
 }
 
 /// A limit of one of the budgets that have an option of their own: `unlimited`, or what `read` reads.
@@ -124,8 +132,12 @@ pub(super) fn grants(given: &[String], capabilities: &CapabilitySet) -> anyhow::
     }
     let grants = given.iter().map(|text| text.parse::<Grant>()).collect::<Result<Grants, _>>()?;
     for (name, function) in grants.named() {
+        if name == SCRATCH_GRANT && function.is_none() {
+            continue;
+        }
         let Some(capability) = capabilities.find(name) else {
-            let known: Vec<_> = capabilities.iter().filter(|c| c.needs_grant()).map(|c| c.name()).collect();
+            let known = capabilities.iter().filter(|c| c.needs_grant()).map(|c| c.name());
+            let known: Vec<_> = known.chain([SCRATCH_GRANT]).collect();
             bail!("there is no capability `{name}` to grant; there are {}", known.join(", "));
         };
         let functions = capability.functions();

@@ -28,7 +28,8 @@ impl Ended {
         Ended { instance, verdict, cpu }
     }
 
-    /// Finishes every capability, in reverse order, each within its time; then drops the store.
+    /// Finishes every capability, in reverse order, each within its time; then drops the store, and removes
+    /// the scratch folder that the guest had open until then.
     pub(crate) async fn finish(mut self, finish_time_max: Duration) -> Execution {
         let mut opened = self.instance.store.data_mut().close();
         let output = self.verdict.returned.take().map(String::into_bytes);
@@ -38,7 +39,15 @@ impl Ended {
             error: self.verdict.error.take(),
         };
         let report = holm_host_api::finish(&mut opened, &ending, finish_time_max).await;
-        self.into_execution(ending, report)
+        let scratch = self.instance.scratch.take();
+        let mut execution = self.into_execution(ending, report);
+        if let Some(folder) = scratch
+            && let Err(error) = folder.remove().await
+        {
+            tracing::error!(execution = %execution.record.execution, "a scratch folder cannot be removed: {error}");
+            execution.record.finish.failures.push("scratch: the folder could not be removed".to_owned());
+        }
+        execution
     }
 
     fn into_execution(self, ending: Ending, mut finish: FinishReport) -> Execution {

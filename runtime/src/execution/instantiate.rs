@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holm_host_api::wasi::{self, Capture, Stdio};
+use holm_host_api::wasi::{self, Capture, Stdio, Wasi};
 use holm_host_api::{
     Budget, BudgetName, CapabilitySet, Ending, FUEL_YIELD_INTERVAL, Gate, HostError, Journal, Meter, Outcome, Scope,
     State, settle_host_call,
 };
 use wasmtime::{CallHook, CallHookHandler, Engine, Store, StoreContextMut};
 
-use super::Asked;
+use super::scratch::{ScratchFolder, ScratchRoot};
+use super::{Asked, ExecutionRequest};
 use crate::workload::{Compiled, Shape};
 
 /// A time that no execution reaches: where `wall_ms` is unlimited.
@@ -19,6 +20,8 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// An execution with its store, ready to run. Its wall time has begun.
 pub(crate) struct Instantiated {
     pub(crate) store: Store<State>,
+    /// After the store: what is open in it is closed first.
+    pub(crate) scratch: Option<ScratchFolder>,
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) asked: Arc<Asked>,
     pub(crate) gate: Arc<Gate>,
@@ -30,6 +33,7 @@ pub(crate) async fn instantiate(
     engine: &Engine,
     capabilities: &CapabilitySet,
     open_time_max: Duration,
+    scratch: Option<&Arc<ScratchRoot>>,
     asked: &Arc<Asked>,
     compiled: Arc<Compiled>,
 ) -> Result<Instantiated, HostError> {
@@ -40,6 +44,11 @@ pub(crate) async fn instantiate(
     if request.journal_entries_max > 0 {
         gate = gate.with_journal(Journal::new(request.journal_entries_max));
     }
+    let scratch = match (&request.wasi.scratch, scratch) {
+        (None, _) => None,
+        (Some(_), Some(root)) => Some(ScratchFolder::make(root).await?),
+        (Some(_), None) => return Err(HostError::new("this runtime has no scratch folders to give")),
+    };
     let mut opened = capabilities.open(&mut gate, open_time_max).await?;
     let gate = Arc::new(gate);
     let stdout = Capture::new(Arc::clone(gate.meter()));
@@ -47,7 +56,7 @@ pub(crate) async fn instantiate(
         Shape::Workload => Stdio::Workload,
         Shape::Command => Stdio::Command { stdin: request.input.clone(), stdout: stdout.clone() },
     };
-    let wasi = match wasi::context(&gate, &request.wasi, stdio) {
+    let wasi = match wasi(&gate, request, stdio, scratch.as_ref()) {
         Ok(wasi) => wasi,
         Err(error) => {
             holm_host_api::finish(&mut opened, &Ending::of(Outcome::HostError), open_time_max).await;
@@ -55,8 +64,21 @@ pub(crate) async fn instantiate(
         }
     };
     match store(engine, State::new(Arc::clone(&gate), opened, wasi)) {
-        Ok(store) => Ok(Instantiated { store, compiled, asked: Arc::clone(asked), gate, stdout }),
+        Ok(store) => Ok(Instantiated { store, scratch, compiled, asked: Arc::clone(asked), gate, stdout }),
         Err(error) => Err(HostError::new("the store could not be made").because(error)),
+    }
+}
+
+fn wasi(
+    gate: &Arc<Gate>,
+    request: &ExecutionRequest,
+    stdio: Stdio,
+    scratch: Option<&ScratchFolder>,
+) -> Result<Wasi, HostError> {
+    let wasi = wasi::context(gate, &request.wasi, stdio)?;
+    match (scratch, &request.wasi.scratch) {
+        (Some(folder), Some(guest)) => Ok(wasi.with_scratch(gate, folder.open()?, guest.clone())),
+        _ => Ok(wasi),
     }
 }
 

@@ -7,6 +7,7 @@ mod invoke;
 mod record;
 mod registry;
 mod request;
+mod scratch;
 mod turns;
 
 pub use record::{Execution, Record, Usage, WorkloadRecord};
@@ -16,4 +17,5 @@ pub(crate) use request::Asked;
 pub use request::ExecutionRequest;
 
 pub(crate) use instantiate::{Instantiated, instantiate};
+pub(crate) use scratch::ScratchRoot;
 pub(crate) use turns::Turns;

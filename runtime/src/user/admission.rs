@@ -36,6 +36,8 @@ pub(crate) enum Refusal {
     InputTooLarge { bytes: usize, limit: u64 },
     #[error("the input is not UTF-8 at byte {at}; a workload with an entry point takes text")]
     InputNotText { at: usize },
+    #[error("the workload may not have a scratch folder: `{}` is not granted", wasi::SCRATCH_GRANT)]
+    ScratchNotGranted,
     #[error("an execution with the id {0} is under way")]
     IdInUse(uuid::Uuid),
 }
@@ -73,6 +75,9 @@ pub(crate) fn check(request: &ExecutionRequest, capabilities: &CapabilitySet) ->
     let inspection = request.workload.inspection();
     let offered = |import: &str| is_granted(&Grants::all(), capabilities, import);
     check_imports(inspection, offered, |import| is_granted(&request.grants, capabilities, import))?;
+    if request.wasi.scratch.is_some() && !request.grants.allows_import(wasi::SCRATCH_GRANT) {
+        return Err(Refusal::ScratchNotGranted);
+    }
     let limit = request.budget.limit(BudgetName::InputBytes);
     if request.input.len() as u64 > limit {
         return Err(Refusal::InputTooLarge { bytes: request.input.len(), limit });

@@ -8,6 +8,7 @@ mod events;
 mod execution;
 mod hunger;
 mod llm;
+mod scratch;
 mod trace;
 mod wasi;
 
@@ -178,6 +179,32 @@ enum Action {
     ListDir {
         path: String,
     },
+    /// Fills the scratch folder by `how` until it is denied.
+    ScratchFill {
+        how: String,
+    },
+    /// Does `how` `times` times, which leaves no more behind than once.
+    ScratchChurn {
+        how: String,
+        times: u32,
+    },
+    /// Tries to reach `path`, on the host, and returns what worked.
+    ScratchEscape {
+        path: String,
+    },
+    /// Tries to change a read-only folder `/data`, and returns what worked.
+    ScratchTamper {},
+    /// Returns the names that a file can have.
+    ScratchNames {
+        names: Vec<String>,
+    },
+    ScratchDeep {
+        depth: u32,
+    },
+    /// Leaves files named `mark`, and returns what was there before.
+    ScratchLeave {
+        mark: String,
+    },
     /// Returns `bytes` random bytes in hexadecimal.
     Random {
         bytes: usize,
@@ -257,6 +284,13 @@ fn act(action: Action) -> Outcome {
         Action::ReadFile { path } => wasi::read_file(&path),
         Action::WriteFile { path, content } => wasi::write_file(&path, &content),
         Action::ListDir { path } => wasi::list_dir(&path),
+        Action::ScratchFill { how } => scratch::fill(&how),
+        Action::ScratchChurn { how, times } => scratch::churn(&how, times),
+        Action::ScratchEscape { path } => scratch::escape(&path),
+        Action::ScratchTamper {} => scratch::tamper(),
+        Action::ScratchNames { names } => scratch::names(names),
+        Action::ScratchDeep { depth } => scratch::deep(depth),
+        Action::ScratchLeave { mark } => scratch::leave(&mark),
         Action::Random { bytes } => wasi::random(bytes),
         Action::Clock {} => Ok(wasi::clock()),
         Action::Exit { status } => std::process::exit(status),
