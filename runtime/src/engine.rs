@@ -74,6 +74,18 @@ pub(crate) fn new(executions_max: u32) -> Result<HolmEngine, HostError> {
             }
         }
     }
+    without_pool()
+}
+
+/// Makes an engine that compiles for engines of the same name, and runs nothing.
+///
+/// # Errors
+/// This machine cannot run the engine at all.
+pub(crate) fn for_compiling() -> Result<HolmEngine, HostError> {
+    without_pool()
+}
+
+fn without_pool() -> Result<HolmEngine, HostError> {
     let mut config = base_config();
     config
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)

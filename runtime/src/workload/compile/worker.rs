@@ -1,0 +1,165 @@
+//! The process that compiles: it gives up what it does not need, then reads what it must not trust.
+
+use std::io::{Read as _, Write as _};
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+
+use holm_host_api::HostError;
+use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetError, Scope};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::set_no_new_privs;
+
+use super::order::{Order, status};
+use crate::engine;
+
+/// Address space that a worker may reserve beyond the memory that it may write to, in bytes: its program, and
+/// what the allocator reserves for each thread without using it.
+const RESERVED_BYTES_MAX: u64 = 4 << 30;
+
+/// Files that a worker has: stdin, stdout and stderr.
+const FILES_MAX: u64 = 3;
+
+/// Compiles one workload for the process that started this one: [`CompileIn::Child`](super::CompileIn::Child).
+///
+/// `main` calls it for an argument that it chooses, before it starts any thread, and returns what it gives.
+/// It reads the order and the component on stdin and leaves the code on stdout, or on stderr why there is none.
+///
+/// Before it reads the component it limits its memory, CPU time and files to what the order allows and can no
+/// longer open a file or a socket, nor get the rights of another program. Where the kernel has Landlock, nothing
+/// that it does could undo this.
+pub fn compile_worker() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| say(&format!("the compiler panicked: {panic}"))));
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ending { status, message }) => {
+            say(&message);
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// Why a worker leaves no code.
+struct Ending {
+    status: u8,
+    message: String,
+}
+
+impl Ending {
+    fn failed(what: &str, error: impl std::fmt::Display) -> Self {
+        Ending { status: status::FAILED, message: format!("{what}: {error}") }
+    }
+}
+
+impl From<HostError> for Ending {
+    fn from(error: HostError) -> Self {
+        Ending::failed(error.message(), error.cause().unwrap_or_default())
+    }
+}
+
+fn work() -> Result<(), Ending> {
+    // Asked while files can be opened: the limits of a container are in some.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    // If memory runs out, this process should end and not the one that it works for.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    give_up_rights().map_err(|error| Ending::failed("the compiler cannot give up its rights", error))?;
+    // A kernel without it is no reason to compile nothing.
+    let _ = give_up_files_and_network();
+
+    let mut stdin = std::io::stdin().lock();
+    let Some(order) = Order::read(&mut stdin) else {
+        let message =
+            "this is how Holm starts its own compiler: it reads an order on stdin, which is not for use by hand";
+        return Err(Ending { status: status::FAILED, message: message.to_owned() });
+    };
+    limit(&order).map_err(|error| Ending::failed("the compiler cannot limit itself", error))?;
+    let threads = cores.min(usize::try_from(order.limits.threads).unwrap_or(1)).max(1);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|error| Ending::failed("the compiler cannot start its threads", error))?;
+    let engine = engine::for_compiling()?;
+    if engine.fingerprint != order.engine {
+        return Err(Ending::failed("the compiler is of another version than the program that started it", ""));
+    }
+
+    let mut component = Vec::new();
+    stdin
+        .by_ref()
+        .take(order.component_bytes)
+        .read_to_end(&mut component)
+        .map_err(|error| Ending::failed("the workload cannot be read", error))?;
+    if component.len() as u64 != order.component_bytes {
+        return Err(Ending::failed("the workload ends early", ""));
+    }
+    drop(stdin);
+    std::thread::Builder::new()
+        .spawn(end_when_nobody_waits)
+        .map_err(|error| Ending::failed("the compiler cannot start its threads", error))?;
+
+    let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| engine.engine.precompile_component(&component)));
+    let code = match compiled {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => return Err(Ending { status: status::REFUSED, message: format!("{error:#}") }),
+        // The hook has said it.
+        Err(_panic) => return Err(Ending { status: status::BROKE, message: String::new() }),
+    };
+    let mut stdout = std::io::stdout().lock();
+    stdout
+        .write_all(&code)
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Ending::failed("the code cannot be handed over", error))
+}
+
+fn give_up_rights() -> rustix::io::Result<()> {
+    set_no_new_privs(true)?;
+    at_most(Resource::Core, 0)?;
+    // A new file or socket would be the fourth.
+    at_most(Resource::Nofile, FILES_MAX)
+}
+
+/// The newest rules that this kernel knows of those listed here.
+fn give_up_files_and_network() -> Result<(), RulesetError> {
+    let all = ABI::V6;
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(all))?
+        .handle_access(AccessNet::from_all(all))?
+        .scope(Scope::from_all(all))?
+        .create()?
+        .restrict_self()?;
+    Ok(())
+}
+
+fn limit(order: &Order) -> rustix::io::Result<()> {
+    let limits = &order.limits;
+    at_most(Resource::Fsize, 0)?;
+    at_most(Resource::Data, limits.memory_bytes)?;
+    at_most(Resource::As, limits.memory_bytes.saturating_add(RESERVED_BYTES_MAX))?;
+    // At the first of the two comes a signal that says why, at the second one that only kills.
+    let limit = Rlimit { current: Some(limits.cpu_seconds), maximum: Some(limits.cpu_seconds.saturating_add(1)) };
+    setrlimit(Resource::Cpu, below(Resource::Cpu, limit))
+}
+
+fn at_most(resource: Resource, maximum: u64) -> rustix::io::Result<()> {
+    setrlimit(resource, below(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) }))
+}
+
+/// A limit that was lower already stays.
+fn below(resource: Resource, limit: Rlimit) -> Rlimit {
+    let before = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let lower = |limit: Option<u64>| limit.map(|limit| limit.min(before));
+    Rlimit { current: lower(limit.current), maximum: lower(limit.maximum) }
+}
+
+/// Whoever wants the code holds stdin open and writes no more to it. That it ends says that they are gone. The
+/// kernel's own signal for this comes when a thread of theirs ends, which is not the same.
+fn end_when_nobody_waits() {
+    let _ = std::io::stdin().read(&mut [0]);
+    std::process::exit(status::FAILED.into());
+}
+
+/// One line on stderr. If nobody reads it, that is no reason to fail otherwise.
+fn say(message: &str) {
+    if !message.is_empty() {
+        let _ = writeln!(std::io::stderr(), "{message}");
+    }
+}
