@@ -8,7 +8,8 @@
 //! | `lifecycle` | capabilities finish in reverse order on every outcome, also when a backend hangs or panics |
 //! | `rooms` | what guests see of each capability |
 //! | `wasi` | stdio, arguments, environment and folders |
-//! | `cache` | compiled code on disk |
+//! | `cache` | compiled code on disk: what is not ours is not run |
+//! | `compile` | a child compiles: bounded, once, and it never outlives its parent |
 //! | `examples` | the example workloads, and that they are not older than their sources |
 //! | `cli` | the command, end to end |
 //! | `golden` | help, limits, record and contract are what they were |
@@ -20,6 +21,7 @@ mod budgets;
 mod cache;
 mod cli;
 mod command;
+mod compile;
 mod environment;
 mod examples;
 mod golden;

@@ -83,17 +83,16 @@ async fn talk(child: &mut Child, order: &[u8], component: &[u8], code_bytes_max:
     let mut stdin = child.stdin.take().ok_or_else(gone)?;
     let stdout = child.stdout.take().ok_or_else(gone)?;
     let stderr = child.stderr.take().ok_or_else(gone)?;
-    let mut code = Vec::new();
-    let mut stdout = stdout.take(code_bytes_max.saturating_add(1));
-    let ((), read, said) =
-        tokio::join!(send(&mut stdin, order, component), stdout.read_to_end(&mut code), read_said(stderr));
-    read?;
-    if code.len() as u64 <= code_bytes_max {
-        child.wait().await?;
-    }
+    let receive = async move {
+        let mut code = Vec::new();
+        // One that has more to give finds nobody who takes it, and ends.
+        stdout.take(code_bytes_max.saturating_add(1)).read_to_end(&mut code).await.map(|_| code)
+    };
+    let ((), code, said) = tokio::join!(send(&mut stdin, order, component), receive, read_said(stderr));
+    child.wait().await?;
     // To close it before would say that nobody wants the code any more.
     drop(stdin);
-    Ok(Talked { code, said })
+    Ok(Talked { code: code?, said })
 }
 
 /// A child that ended before it had read everything says itself why.

@@ -51,8 +51,8 @@ pub struct CompileLimits {
 }
 
 impl Default for CompileLimits {
-    /// Four times what a Python interpreter of 18 MB takes, or more.
+    /// Four times what a Python interpreter of 18 MB takes on two cores, or more.
     fn default() -> Self {
-        CompileLimits { memory_bytes: 4 << 30, cpu_seconds: 120, wall_ms: 60_000, code_bytes: 1 << 30, threads: 8 }
+        CompileLimits { memory_bytes: 2 << 30, cpu_seconds: 120, wall_ms: 60_000, code_bytes: 1 << 30, threads: 8 }
     }
 }

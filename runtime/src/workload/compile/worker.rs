@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use holm_host_api::HostError;
-use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetError, Scope};
+use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetError, RulesetStatus, Scope};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::set_no_new_privs;
 
@@ -117,16 +117,16 @@ fn give_up_rights() -> rustix::io::Result<()> {
     at_most(Resource::Nofile, FILES_MAX)
 }
 
-/// The newest rules that this kernel knows of those listed here.
-fn give_up_files_and_network() -> Result<(), RulesetError> {
+/// Gives up what this kernel can take away of all that is listed, for this thread and those that it starts.
+fn give_up_files_and_network() -> Result<RulesetStatus, RulesetError> {
     let all = ABI::V6;
-    Ruleset::default()
+    let restricted = Ruleset::default()
         .handle_access(AccessFs::from_all(all))?
         .handle_access(AccessNet::from_all(all))?
         .scope(Scope::from_all(all))?
         .create()?
         .restrict_self()?;
-    Ok(())
+    Ok(restricted.ruleset)
 }
 
 fn limit(order: &Order) -> rustix::io::Result<()> {
@@ -161,5 +161,41 @@ fn end_when_nobody_waits() {
 fn say(message: &str) {
     if !message.is_empty() {
         let _ = writeln!(std::io::stderr(), "{message}");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop there")]
+mod tests {
+    use std::fs::File;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_gave_up_files_and_network_has_none() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let here = std::env::current_exe().unwrap();
+        let restricted = std::thread::spawn(move || {
+            let status = give_up_files_and_network().unwrap();
+            (status, File::open(here).is_ok(), std::fs::read_dir("/").is_ok(), TcpStream::connect(address).is_ok())
+        });
+        match restricted.join().unwrap() {
+            (RulesetStatus::FullyEnforced, file, folder, network) => assert!(!file && !folder && !network),
+            (RulesetStatus::PartiallyEnforced, file, folder, _) => assert!(!file && !folder),
+            // This kernel has no such thing, and nothing fails for that.
+            (RulesetStatus::NotEnforced, file, folder, network) => assert!(file && folder && network),
+        }
+        TcpStream::connect(address).unwrap();
+    }
+
+    #[test]
+    fn a_limit_is_never_raised() {
+        let now = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let more = Rlimit { current: None, maximum: Some(u64::MAX) };
+        assert_eq!(below(Resource::Nofile, more).maximum, Some(now));
+        let less = Rlimit { current: Some(2), maximum: Some(3) };
+        assert_eq!(below(Resource::Nofile, less.clone()), less);
     }
 }
