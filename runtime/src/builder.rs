@@ -91,7 +91,7 @@ impl RuntimeBuilder {
     /// use holm_runtime::{CompileIn, CompilerCommand, Runtime};
     ///
     /// fn main() -> std::process::ExitCode {
-    ///     // Before any thread is started, and whatever else this program does.
+    ///     // Before this program starts a thread or opens a file.
     ///     if std::env::args_os().nth(1).is_some_and(|argument| argument == "compile-worker") {
     ///         return holm_runtime::compile_worker();
     ///     }

@@ -34,14 +34,15 @@ impl Compiler {
         Runtime::builder().executions_max(4).compile_in(compile_in).compile_limits(limits).build().unwrap()
     }
 
-    fn processes(&self) -> usize {
+    /// What the kernel shows of its processes: a folder each.
+    fn processes(&self) -> Vec<PathBuf> {
         let name = self.program().into_os_string().into_encoded_bytes();
-        let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
-        processes.filter_map(|path| std::fs::read(path).ok()).filter(|line| line.starts_with(&name)).count()
+        let is_ours = |path: &PathBuf| std::fs::read(path.join("cmdline")).is_ok_and(|line| line.starts_with(&name));
+        std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path()).filter(is_ours).collect()
     }
 
     fn assert_gone(&self) {
-        eventually(|| self.processes() == 0);
+        eventually(|| self.processes().is_empty());
     }
 }
 
@@ -114,6 +115,38 @@ async fn what_takes_too_much_to_compile_is_refused_by_name_and_hurts_nobody() {
         assert!(echoes(&runtime, "after").await);
         compiler.assert_gone();
     }
+}
+
+#[tokio::test]
+async fn a_child_has_nothing_of_its_parent_and_little_of_its_own() {
+    let compiler = Compiler::new();
+    // One that a child would inherit, as libraries in other languages leave them.
+    let _open = rustix::io::dup(std::io::stderr()).unwrap();
+    let runtime = compiler.runtime(CompileLimits { cpu_seconds: 50, ..CompileLimits::default() });
+    let workload = runtime.intake(&heavy()).unwrap();
+    let _ = tokio::time::timeout(Duration::from_millis(100), runtime.compile(&workload)).await;
+    eventually(|| !compiler.processes().is_empty());
+    let processes = compiler.processes();
+    let read = |name: &str| std::fs::read_to_string(processes[0].join(name)).unwrap();
+    let limit = |name: &str| {
+        let limits = read("limits");
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    // The last that is set, just before the compiler begins.
+    eventually(|| limit("Max processes") == "0 0");
+    assert_eq!(limit("Max cpu time"), "50 51");
+    assert_eq!(limit("Max data size"), format!("{0} {0}", 2_u64 << 30));
+    assert_eq!(limit("Max address space"), format!("{0} {0}", 6_u64 << 30));
+    assert_eq!(limit("Max core file size"), "0 0");
+    assert_eq!(limit("Max file size"), "0 0");
+    assert_eq!(limit("Max open files"), "3 3");
+    assert_eq!(std::fs::read_dir(processes[0].join("fd")).unwrap().count(), 3);
+    assert_eq!(read("environ"), "");
+    assert_eq!(std::fs::read_link(processes[0].join("cwd")).unwrap(), Path::new("/"));
+    assert!(read("status").contains("NoNewPrivs:\t1\n"));
+    drop(runtime);
+    compiler.assert_gone();
 }
 
 #[tokio::test]
@@ -190,7 +223,7 @@ async fn a_runtime_takes_its_compiler_with_it() {
     let runtime = compiler.runtime(CompileLimits::default());
     let workload = runtime.intake(&heavy()).unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(300), runtime.compile(&workload)).await.is_err());
-    assert_eq!(compiler.processes(), 1);
+    eventually(|| compiler.processes().len() == 1);
     let begun = Instant::now();
     drop(runtime);
     compiler.assert_gone();
@@ -267,4 +300,10 @@ fn the_worker_explains_itself_to_those_who_start_it_by_hand() {
         let ended = place.feed(place.bare(["compile-worker"]), nonsense).with_status(6);
         assert_eq!((ended.text(), ended.stderr.as_str()), ("", expected));
     }
+    let order = br#"{"engine":"other","component_bytes":8,"limits":{"memory_bytes":1073741824,"cpu_seconds":10,
+        "wall_ms":1,"code_bytes":1,"threads":1}}"#;
+    let order = [&order.iter().copied().filter(|byte| *byte != b'\n').collect::<Vec<_>>()[..], b"\n\0asm"].concat();
+    let ended = place.feed(place.bare(["compile-worker"]), order).with_status(6);
+    let expected = "the compiler is of another version than the program that started it\n";
+    assert_eq!((ended.text(), ended.stderr.as_str()), ("", expected));
 }

@@ -15,7 +15,7 @@ const COMPILE_WORKER: &str = "compile-worker";
 const GRACE: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    // First of all: it must have no threads yet.
+    // First of all: it must have no threads and no files yet.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == COMPILE_WORKER) {
         return holm_runtime::compile_worker();
     }

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::process::ExitCode;
 
 use holm_host_api::HostError;
@@ -17,16 +18,17 @@ use crate::engine;
 const RESERVED_BYTES_MAX: u64 = 4 << 30;
 
 /// Files that a worker has: stdin, stdout and stderr.
-const FILES_MAX: u64 = 3;
+const FILES_MAX: i32 = 3;
 
 /// Compiles one workload for the process that started this one: [`CompileIn::Child`](super::CompileIn::Child).
 ///
-/// `main` calls it for an argument that it chooses, before it starts any thread, and returns what it gives.
+/// `main` calls it for an argument that it chooses, before it starts a thread or opens a file, and returns what it
+/// gives.
 /// It reads the order and the component on stdin and leaves the code on stdout, or on stderr why there is none.
 ///
 /// Before it reads the component it limits its memory, CPU time and files to what the order allows and can no
-/// longer open a file or a socket, nor get the rights of another program. Where the kernel has Landlock, nothing
-/// that it does could undo this.
+/// longer open a file or a socket, start a process, nor get the rights of another program. Where the kernel has
+/// Landlock, not even root could undo this for files and TCP.
 pub fn compile_worker() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| say(&format!("the compiler panicked: {panic}"))));
     match work() {
@@ -45,14 +47,19 @@ struct Ending {
 }
 
 impl Ending {
-    fn failed(what: &str, error: impl std::fmt::Display) -> Self {
-        Ending { status: status::FAILED, message: format!("{what}: {error}") }
+    fn failed(message: impl Into<String>) -> Self {
+        Ending { status: status::FAILED, message: message.into() }
+    }
+
+    /// Says what failed, before the error that says why.
+    fn because<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Self {
+        move |error| Ending::failed(format!("{what}: {error}"))
     }
 }
 
 impl From<HostError> for Ending {
     fn from(error: HostError) -> Self {
-        Ending::failed(error.message(), error.cause().unwrap_or_default())
+        Ending::failed(format!("{error}: {}", error.cause().unwrap_or_default()))
     }
 }
 
@@ -61,25 +68,26 @@ fn work() -> Result<(), Ending> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     // If memory runs out, this process should end and not the one that it works for.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    give_up_rights().map_err(|error| Ending::failed("the compiler cannot give up its rights", error))?;
-    // A kernel without it is no reason to compile nothing.
-    let _ = give_up_files_and_network();
+    close_inherited().map_err(Ending::because("the compiler cannot close the files of others"))?;
+    // In this order: rules are made in an open file.
+    give_up_files_and_network().map_err(Ending::because("the compiler cannot give up files and network"))?;
+    give_up_rights().map_err(Ending::because("the compiler cannot give up its rights"))?;
 
     let mut stdin = std::io::stdin().lock();
     let Some(order) = Order::read(&mut stdin) else {
-        let message =
-            "this is how Holm starts its own compiler: it reads an order on stdin, which is not for use by hand";
-        return Err(Ending { status: status::FAILED, message: message.to_owned() });
+        return Err(Ending::failed(
+            "this is how Holm starts its own compiler: it reads an order on stdin, which is not for use by hand",
+        ));
     };
-    limit(&order).map_err(|error| Ending::failed("the compiler cannot limit itself", error))?;
+    limit(&order).map_err(Ending::because("the compiler cannot limit itself"))?;
     let threads = cores.min(usize::try_from(order.limits.threads).unwrap_or(1)).max(1);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()
-        .map_err(|error| Ending::failed("the compiler cannot start its threads", error))?;
+        .map_err(Ending::because("the compiler cannot start its threads"))?;
     let engine = engine::for_compiling()?;
     if engine.fingerprint != order.engine {
-        return Err(Ending::failed("the compiler is of another version than the program that started it", ""));
+        return Err(Ending::failed("the compiler is of another version than the program that started it"));
     }
 
     let mut component = Vec::new();
@@ -87,14 +95,16 @@ fn work() -> Result<(), Ending> {
         .by_ref()
         .take(order.component_bytes)
         .read_to_end(&mut component)
-        .map_err(|error| Ending::failed("the workload cannot be read", error))?;
+        .map_err(Ending::because("the workload cannot be read"))?;
     if component.len() as u64 != order.component_bytes {
-        return Err(Ending::failed("the workload ends early", ""));
+        return Err(Ending::failed("the workload ends early"));
     }
     drop(stdin);
     std::thread::Builder::new()
         .spawn(end_when_nobody_waits)
-        .map_err(|error| Ending::failed("the compiler cannot start its threads", error))?;
+        .map_err(Ending::because("the compiler cannot start its threads"))?;
+    // All threads are there, and nothing else is to be started.
+    at_most(Resource::Nproc, 0).map_err(Ending::because("the compiler cannot limit itself"))?;
 
     let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| engine.engine.precompile_component(&component)));
     let code = match compiled {
@@ -104,20 +114,35 @@ fn work() -> Result<(), Ending> {
         Err(_panic) => return Err(Ending { status: status::BROKE, message: String::new() }),
     };
     let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(&code)
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Ending::failed("the code cannot be handed over", error))
+    stdout.write_all(&code).and_then(|()| stdout.flush()).map_err(Ending::because("the code cannot be handed over"))
 }
 
 fn give_up_rights() -> rustix::io::Result<()> {
     set_no_new_privs(true)?;
     at_most(Resource::Core, 0)?;
     // A new file or socket would be the fourth.
-    at_most(Resource::Nofile, FILES_MAX)
+    at_most(Resource::Nofile, FILES_MAX.unsigned_abs().into())
 }
 
-/// Gives up what this kernel can take away of all that is listed, for this thread and those that it starts.
+/// Closes what the program that started this one left open for its children without meaning to.
+fn close_inherited() -> std::io::Result<()> {
+    let folder = Path::new("/proc/self/fd");
+    let names = std::fs::read_dir(folder)?.map(|file| file.map(|file| file.file_name()));
+    let open: Vec<_> = names.collect::<Result<_, _>>()?;
+    // The folder itself was among them and is closed by now.
+    for file in open.iter().filter(|file| folder.join(file).symlink_metadata().is_ok()) {
+        match file.to_str().and_then(|number| number.parse::<i32>().ok()) {
+            #[expect(unsafe_code, reason = "a file that nothing in this program knows of can be closed by number only")]
+            // SAFETY: `compile_worker` comes first in its process, so that nothing in it has opened a file yet.
+            Some(number) if number >= FILES_MAX => unsafe { rustix::io::close(number) },
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives up what this kernel can take away of all that is listed, for this thread and those that it starts. That
+/// it can take away nothing is no error.
 fn give_up_files_and_network() -> Result<RulesetStatus, RulesetError> {
     let all = ABI::V6;
     let restricted = Ruleset::default()
@@ -196,6 +221,6 @@ mod tests {
         let more = Rlimit { current: None, maximum: Some(u64::MAX) };
         assert_eq!(below(Resource::Nofile, more).maximum, Some(now));
         let less = Rlimit { current: Some(2), maximum: Some(3) };
-        assert_eq!(below(Resource::Nofile, less.clone()), less);
+        assert_eq!(below(Resource::Nofile, less), less);
     }
 }
