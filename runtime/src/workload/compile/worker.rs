@@ -85,10 +85,9 @@ fn work() -> Result<(), Ending> {
         .num_threads(threads)
         .build_global()
         .map_err(Ending::because("the compiler cannot start its threads"))?;
-    let engine = engine::for_compiling()?;
-    if engine.fingerprint != order.engine {
+    let Some(engine) = engine::for_compiling(&order.engine)? else {
         return Err(Ending::failed("the compiler is of another version than the program that started it"));
-    }
+    };
 
     let mut component = Vec::new();
     stdin
@@ -106,7 +105,7 @@ fn work() -> Result<(), Ending> {
     // All threads are there, and nothing else is to be started.
     at_most(Resource::Nproc, 0).map_err(Ending::because("the compiler cannot limit itself"))?;
 
-    let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| engine.engine.precompile_component(&component)));
+    let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| engine.precompile_component(&component)));
     let code = match compiled {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => return Err(Ending { status: status::REFUSED, message: format!("{error:#}") }),
