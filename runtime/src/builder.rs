@@ -15,7 +15,7 @@ use crate::engine;
 use crate::execution::{Registry, ScratchRoot, Turns};
 use crate::runtime::{GuestThreads, Inner, Runtime};
 use crate::user::Admission;
-use crate::workload::{Compiler, DiskCache, IntakeLimits};
+use crate::workload::{CompileIn, CompileLimits, Compiler, CompilerParts, DiskCache, IntakeLimits};
 
 /// Guests yield often; these make their threads look at timers, sockets and new work as often, so that
 /// spinning guests delay neither a deadline nor a neighbour's start by more than a few turns.
@@ -32,6 +32,8 @@ pub struct RuntimeBuilder {
     guest_threads: Option<usize>,
     cache_dir: Option<PathBuf>,
     scratch_dir: Option<PathBuf>,
+    compile_in: CompileIn,
+    compile_limits: CompileLimits,
     intake_limits: IntakeLimits,
     open_time_max: Duration,
     finish_time_max: Duration,
@@ -48,6 +50,8 @@ impl Default for RuntimeBuilder {
             guest_threads: None,
             cache_dir: None,
             scratch_dir: None,
+            compile_in: CompileIn::default(),
+            compile_limits: CompileLimits::default(),
             intake_limits: IntakeLimits::default(),
             open_time_max: Duration::from_secs(5),
             finish_time_max: Duration::from_secs(5),
@@ -87,6 +91,37 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn scratch_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.scratch_dir = Some(dir.into());
+        self
+    }
+
+    /// Which process compiles: this one by default, as a library does not know which program to start. A server
+    /// that compiles what its users upload names a child, such as itself:
+    ///
+    /// ```no_run
+    /// use holm_runtime::{CompileIn, CompilerCommand, Runtime};
+    ///
+    /// fn main() -> std::process::ExitCode {
+    ///     // Before this program starts a thread or opens a file.
+    ///     if std::env::args_os().nth(1).is_some_and(|argument| argument == "compile-worker") {
+    ///         return holm_runtime::compile_worker();
+    ///     }
+    ///     let compile_in = CompileIn::Child(CompilerCommand::this_program("compile-worker"));
+    ///     let runtime = Runtime::builder().compile_in(compile_in).build();
+    ///     // …
+    ///     # drop(runtime);
+    ///     std::process::ExitCode::SUCCESS
+    /// }
+    /// ```
+    #[must_use]
+    pub fn compile_in(mut self, compile_in: CompileIn) -> Self {
+        self.compile_in = compile_in;
+        self
+    }
+
+    /// What compiling one workload in a child may take.
+    #[must_use]
+    pub fn compile_limits(mut self, limits: CompileLimits) -> Self {
+        self.compile_limits = limits;
         self
     }
 
@@ -167,13 +202,23 @@ impl RuntimeBuilder {
         let threads = self.guest_threads.unwrap_or_else(cores);
         let disk = self.cache_dir.map(|dir| DiskCache::open(&dir, &engine.fingerprint)).transpose()?;
         let scratch = self.scratch_dir.map(|dir| ScratchRoot::open(&dir)).transpose()?;
+        let guests = guest_threads(threads)?;
+        let compiler = Compiler::new(CompilerParts {
+            engine: engine.engine.clone(),
+            fingerprint: engine.fingerprint.clone(),
+            linker,
+            disk,
+            compile_in: self.compile_in,
+            limits: self.compile_limits,
+            tasks: guests.handle()?,
+        });
         Ok(Runtime::new(Inner {
-            compiler: Arc::new(Compiler::new(engine.engine.clone(), linker, disk)),
+            compiler: Arc::new(compiler),
             capabilities,
             intake_limits: self.intake_limits,
             admission: Admission::new(engine.allocation, self.executions_max),
             registry: Arc::new(Registry::default()),
-            guests: guest_threads(threads)?,
+            guests,
             turns: Turns::new(threads),
             engine,
             open_time_max: self.open_time_max,

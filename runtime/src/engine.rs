@@ -74,6 +74,32 @@ pub(crate) fn new(executions_max: u32) -> Result<HolmEngine, HostError> {
             }
         }
     }
+    let engine = start(&without_pool())?;
+    Ok(holm_engine(engine, Allocation::OnDemand))
+}
+
+/// Makes an engine that compiles for engines of this name, and runs nothing. `None` if this program makes no
+/// engine of that name.
+///
+/// # Errors
+/// This machine cannot run the engine at all.
+pub(crate) fn for_compiling(fingerprint: &str) -> Result<Option<Engine>, HostError> {
+    // A pool does not show in the code; how memories are reserved without one does.
+    for config in [base_config(), without_pool()] {
+        let engine = start(&config)?;
+        if name(&engine) == fingerprint {
+            return Ok(Some(engine));
+        }
+    }
+    Ok(None)
+}
+
+fn start(config: &Config) -> Result<Engine, HostError> {
+    Engine::new(config)
+        .map_err(|error| HostError::new("the WebAssembly engine does not start on this machine").because(error))
+}
+
+fn without_pool() -> Config {
     let mut config = base_config();
     config
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
@@ -81,9 +107,7 @@ pub(crate) fn new(executions_max: u32) -> Result<HolmEngine, HostError> {
         .memory_reservation(MEMORY_RESERVED_BYTES)
         .memory_reservation_for_growth(MEMORY_RESERVED_BYTES)
         .memory_guard_size(64 * 1024);
-    let engine = Engine::new(&config)
-        .map_err(|error| HostError::new("the WebAssembly engine does not start on this machine").because(error))?;
-    Ok(holm_engine(engine, Allocation::OnDemand))
+    config
 }
 
 fn base_config() -> Config {
@@ -143,10 +167,14 @@ fn pooling(executions_max: u32) -> PoolingAllocationConfig {
 }
 
 fn holm_engine(engine: Engine, allocation: Allocation) -> HolmEngine {
+    let fingerprint = name(&engine);
+    HolmEngine { engine, allocation, fingerprint }
+}
+
+fn name(engine: &Engine) -> String {
     let mut hasher = Sha256Hasher(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    let fingerprint = hasher.0.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    HolmEngine { engine, allocation, fingerprint }
+    hasher.0.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The standard hasher may change between builds of this program; the name of a cache must not.
@@ -159,5 +187,20 @@ impl Hasher for Sha256Hasher {
 
     fn finish(&self) -> u64 {
         0
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop there")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_is_found_for_every_engine_that_is_made_here() {
+        for engine in [new(1).unwrap(), holm_engine(start(&without_pool()).unwrap(), Allocation::OnDemand)] {
+            let compiler = for_compiling(&engine.fingerprint).unwrap().unwrap();
+            assert_eq!(name(&compiler), engine.fingerprint, "{:?}", engine.allocation);
+        }
+        assert!(for_compiling("another").unwrap().is_none());
     }
 }

@@ -26,3 +26,4 @@ pub use engine::Allocation;
 pub use execution::{Execution, ExecutionRequest, Live, Record, Usage, WorkloadRecord};
 pub use holm_host_api as host_api;
 pub use runtime::{Held, Runtime};
+pub use workload::{CompileIn, CompileLimits, CompilerCommand, compile_worker};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use holm_host_api::{CapabilitySet, HostError, Name, Outcome};
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::builder::RuntimeBuilder;
@@ -60,7 +61,7 @@ pub struct Held {
     pub instances: Option<u64>,
     /// Linear memories in the pool; `None` without a pool.
     pub memories: Option<usize>,
-    /// Tasks on the guests' threads.
+    /// Tasks on the guests' threads: executions, and compilations under way.
     pub tasks: usize,
 }
 
@@ -86,9 +87,14 @@ impl Runtime {
     /// Compiles a workload ahead of its first execution, and says where the code came from.
     ///
     /// # Errors
-    /// The workload cannot be compiled.
+    /// The workload cannot be compiled, or could not be a short while ago.
     pub async fn compile(&self, workload: &Workload) -> Result<CompiledFrom, CompileError> {
         Ok(self.inner.compiler.get(workload).await?.1)
+    }
+
+    /// Compilations that were begun so far. Neither code in memory or on disk nor a remembered refusal begins one.
+    pub fn compilations_started(&self) -> u64 {
+        self.inner.compiler.started()
     }
 
     /// Says whether an execution would be admitted, and if not, why.
@@ -214,6 +220,12 @@ impl GuestThreads {
             Ok(Err(_panic)) => Err(HostError::new("the host failed").because("it panicked")),
             Err(stopped) => Err(HostError::new("the host failed").because(stopped)),
         }
+    }
+
+    /// For work that is not a guest's and must not end with its caller.
+    pub(crate) fn handle(&self) -> Result<Handle, HostError> {
+        let threads = self.0.as_ref().ok_or_else(|| HostError::new("the runtime is shutting down"))?;
+        Ok(threads.handle().clone())
     }
 
     fn tasks(&self) -> usize {

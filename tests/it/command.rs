@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::support::cache_dir;
 
 /// The command, as cargo built it for these tests.
-const BINARY: &str = env!("CARGO_BIN_EXE_runtime-under-test");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_runtime-under-test");
 
 /// What should end by itself in a moment has this long for it, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,7 +100,8 @@ impl Place {
     /// Runs a command that reads this on stdin.
     pub fn feed(&self, mut command: Command, stdin: impl AsRef<[u8]>) -> Ended {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(stdin.as_ref()).unwrap();
+        // It may end before it has read everything.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_ref());
         Ended::of(child.wait_with_output().unwrap())
     }
 
@@ -192,6 +193,10 @@ impl Running {
                 return;
             }
         }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: Signal) {

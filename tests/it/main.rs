@@ -9,7 +9,8 @@
 //! | `rooms` | what guests see of each capability |
 //! | `scratch` | a scratch folder's quota, its walls, and that it goes |
 //! | `wasi` | stdio, arguments, environment and folders |
-//! | `cache` | compiled code on disk |
+//! | `cache` | compiled code on disk: what is not ours is not run |
+//! | `compile` | a child compiles: bounded, once, and it never outlives its parent |
 //! | `examples` | the example workloads, and that they are not older than their sources |
 //! | `cli` | the command, end to end |
 //! | `golden` | help, limits, record and contract are what they were |
@@ -21,6 +22,7 @@ mod budgets;
 mod cache;
 mod cli;
 mod command;
+mod compile;
 mod environment;
 mod examples;
 mod golden;

@@ -23,7 +23,7 @@ use axum::{Json, Router};
 use holm_runtime::host_api::trace::MemoryTrace;
 use holm_runtime::host_api::{Budget, BudgetName, Grant, Grants, HostError, Name, Outcome};
 use holm_runtime::workload::{CompileError, Workload};
-use holm_runtime::{ExecutionRequest, Record, Runtime};
+use holm_runtime::{CompileIn, ExecutionRequest, Record, Runtime};
 use tokio::sync::Semaphore;
 
 use notes::Notes;
@@ -47,11 +47,11 @@ struct Server {
 /// What went wrong with a request, as one sentence.
 type Failure = (StatusCode, String);
 
-/// The server's routes, with a runtime of their own behind them.
+/// The server's routes, with a runtime of their own behind them, which compiles what users upload where it is told.
 ///
 /// # Errors
 /// The runtime does not start on this machine.
-pub fn router() -> Result<Router, HostError> {
+pub fn router(compile_in: CompileIn) -> Result<Router, HostError> {
     let notes = Notes::default();
     let grants = ["notes", "events"].into_iter().map(str::parse::<Grant>).collect::<Result<Grants, _>>();
     let budget = Budget::default()
@@ -60,8 +60,9 @@ pub fn router() -> Result<Router, HostError> {
         .with(BudgetName::OutputBytes, 1 << 20);
     // Traces of the newest executions. A real server has a backend that takes them elsewhere.
     let trace = MemoryTrace::new(100, 0);
+    let builder = Runtime::builder().executions_max(200).compile_in(compile_in);
     let server = Server {
-        runtime: Runtime::builder().executions_max(200).trace(trace).capability(notes.clone()).build()?,
+        runtime: builder.trace(trace).capability(notes.clone()).build()?,
         notes,
         grants: grants.map_err(|error| HostError::new(error.to_string()))?,
         budget,

@@ -3,16 +3,36 @@
 use std::error::Error;
 use std::future::IntoFuture as _;
 use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::time::Duration;
+
+use holm_runtime::{CompileIn, CompilerCommand};
+
+/// The argument by which the server starts itself to compile what users upload.
+const COMPILE_WORKER: &str = "compile-worker";
 
 /// How long requests under way may take once the server was asked to stop.
 const GRACE: Duration = Duration::from_secs(15);
 
+fn main() -> ExitCode {
+    // First of all: it must have no threads and no files yet.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == COMPILE_WORKER) {
+        return holm_runtime::compile_worker();
+    }
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn serve() -> Result<(), Box<dyn Error>> {
     let port = std::env::args().nth(1).map_or(Ok(8080), |port| port.parse::<u16>());
     let port = port.map_err(|error| format!("usage: host-embed [PORT]: {error}"))?;
-    let router = host_embed::router()?;
+    let router = host_embed::router(CompileIn::Child(CompilerCommand::this_program(COMPILE_WORKER)))?;
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     println!("http://{}", listener.local_addr()?);
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use holm_runtime::{CompileIn, CompilerCommand};
 use serde_json::{Value, json};
 
 const NOTE: &str = include_str!("../note.wat");
@@ -22,6 +23,12 @@ const SPIN: &str = r#"(component
     (func (export "run") (param "input" string) (result (result string (error string)))
         (canon lift (core func $m "run") (memory $m "memory") (realloc (func $m "realloc")))))"#;
 
+/// These tests are another program, which cannot compile for the server.
+fn compile_in() -> CompileIn {
+    let program = env!("CARGO_BIN_EXE_host-embed").into();
+    CompileIn::Child(CompilerCommand { program, args: vec!["compile-worker".into()] })
+}
+
 struct Server {
     address: SocketAddr,
     _threads: tokio::runtime::Runtime,
@@ -33,7 +40,7 @@ impl Server {
         let threads = tokio::runtime::Runtime::new().unwrap();
         let listener = threads.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        threads.spawn(axum::serve(listener, host_embed::router().unwrap()).into_future());
+        threads.spawn(axum::serve(listener, host_embed::router(compile_in()).unwrap()).into_future());
         let server = Server { address, _threads: threads };
         for (name, workload) in [("note", NOTE), ("spin", SPIN)] {
             let (status, digest) = server.call("PUT", &format!("/workloads/{name}"), workload);

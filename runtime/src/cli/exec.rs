@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::events::TerminalEvents;
-use super::{Failure, exit_code, options, paths, records, terminal};
+use super::{COMPILE_WORKER, Failure, exit_code, options, paths, records, terminal};
 use crate::host_api::llm::{OfflineProvider, Script};
 use crate::host_api::trace::MemoryTrace;
 use crate::host_api::wasi::{Preopen, SCRATCH_GUEST_PATH, WasiSettings};
 use crate::host_api::{Budget, BudgetName, Name, Outcome, sanitize_text};
 use crate::workload::{CompiledFrom, Digest, IntakeLimits};
-use crate::{Execution, ExecutionRequest, Record, Runtime};
+use crate::{CompileIn, CompilerCommand, Execution, ExecutionRequest, Record, Runtime};
 
 /// Largest script that is read, in bytes.
 const SCRIPT_BYTES_MAX: u64 = 64 << 20;
@@ -128,6 +128,7 @@ impl Exec {
         }
         let runtime = builder
             .executions_max(4)
+            .compile_in(CompileIn::Child(CompilerCommand::this_program(COMPILE_WORKER)))
             .cache_dir(paths::cache_dir(cache).map_err(Failure::Usage)?)
             .events(TerminalEvents::start(self.quiet))
             .trace(traces.clone())

@@ -16,6 +16,9 @@ use clap::{Parser, Subcommand};
 
 use crate::host_api::Outcome;
 
+/// The verb by which this program starts itself to compile. Nobody else needs it.
+const COMPILE_WORKER: &str = "compile-worker";
+
 /// Where help lists what all verbs have: after what each has of its own.
 const LAST: usize = 100;
 
@@ -47,6 +50,9 @@ enum Verb {
     Inspect(inspect::Inspect),
     /// List every budget with its default and meaning
     Limits(limits::Limits),
+    /// Compile for the process that started this one
+    #[command(name = COMPILE_WORKER, hide = true)]
+    CompileWorker,
 }
 
 /// What the process says about an execution that ended.
@@ -94,6 +100,7 @@ fn run() -> ExitCode {
         Verb::Exec(exec) => exec.run(&cli.data, &cli.cache_dir),
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Limits(limits) => limits.run(),
+        Verb::CompileWorker => return crate::compile_worker(),
     };
     let (code, error) = match result {
         Ok(code) => return code,

@@ -15,6 +15,7 @@ mod guard;
 mod imports;
 pub mod inspect;
 mod limits;
+mod load;
 mod nesting;
 mod shown;
 mod tally;
@@ -27,8 +28,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(crate) use cache::DiskCache;
-pub use compile::{CompileError, CompiledFrom};
-pub(crate) use compile::{Compiled, Compiler};
+pub use compile::{CompileError, CompileIn, CompileLimits, CompiledFrom, CompilerCommand, compile_worker};
+pub(crate) use compile::{Compiled, Compiler, CompilerParts};
 pub use digest::{Digest, InvalidDigest};
 pub use error::IntakeError;
 pub use imports::{check_imports, interface_of, matches};

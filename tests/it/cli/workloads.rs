@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::command::{Ended, Place, Running};
+use crate::command::{Ended, Place};
 use crate::support::ECHO;
 
 #[test]
@@ -64,31 +64,10 @@ fn compiled_code_is_refused() {
     let echo = place.file("echo.wat", ECHO.as_bytes());
     let mut command = place.bare(["exec", "--user", "alice", "--data", "data", "--cache-dir", "cache"]);
     Ended::of(command.arg(&echo).output().unwrap()).with_status(0);
-    let compiled = place.files("cache").pop().unwrap();
+    let compiled = place.files("cache/compiled").pop().unwrap();
     assert_eq!(compiled.extension().unwrap(), "cwasm");
     place.exec(&compiled, &[]).with_status(3).saying("error: precompiled: this is an ELF file");
     assert!(place.run(&["inspect", compiled.to_str().unwrap()]).with_status(3).text().contains("no: precompiled"));
-}
-
-/// Each compiles it, none is in another's way, and one result is kept.
-#[test]
-fn processes_share_the_compiled_code() {
-    let place = Place::new();
-    let echo = place.file("echo.wat", ECHO.as_bytes());
-    let start = |_| {
-        let mut command =
-            place.bare(["exec", "--user", "alice", "--input", "hi", "--data", "data", "--cache-dir", "cache"]);
-        command.arg(&echo);
-        Running::start(command)
-    };
-    for _ in 0..2 {
-        let all: Vec<_> = (0..4).map(start).collect();
-        for running in all {
-            assert_eq!(running.end().with_status(0).text(), "hi");
-        }
-        assert_eq!(place.files("cache").len(), 1);
-    }
-    assert_eq!(place.records().len(), 8);
 }
 
 #[test]

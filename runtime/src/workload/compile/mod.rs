@@ -1,0 +1,260 @@
+//! Compiled workloads: in memory, else mapped from the disk, else compiled, one flight for all callers.
+
+mod child;
+mod order;
+mod settings;
+mod worker;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::Shared;
+use holm_host_api::{HostError, State};
+use moka::future::Cache;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::Engine;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
+
+use super::shown::{MESSAGE_CHARS_MAX, shown};
+use super::{Digest, DiskCache, Shape, Workload, load, matches};
+pub use settings::{CompileIn, CompileLimits, CompilerCommand};
+pub use worker::compile_worker;
+
+/// Workloads that stay compiled in memory.
+const COMPILED_MAX: u64 = 1_000;
+
+/// Compilations at one time; each uses several cores by itself.
+const COMPILATIONS_MAX: usize = 2;
+
+/// Refusals that are remembered, a sentence each.
+const REFUSALS_MAX: u64 = 10_000;
+
+/// How long a refusal is remembered. Not for ever: a limit may have been hit because the machine was busy.
+const REFUSAL_TIME: Duration = Duration::from_secs(600);
+
+/// Where the compiled code came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompiledFrom {
+    /// This process had it.
+    Memory,
+    /// The cache folder had it.
+    Disk,
+    /// It was compiled.
+    Source,
+}
+
+/// A workload that is ready to be instantiated.
+pub struct Compiled {
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) entry: ComponentExportIndex,
+    pub(crate) shape: Shape,
+    pub(crate) from: CompiledFrom,
+    /// Core instances that one instantiation makes.
+    pub(crate) instances: u64,
+}
+
+/// Compiling failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The workload cannot be compiled within the limits, or does not fit what the host offers. It is refused
+    /// for the same reason for ten minutes, without another attempt.
+    #[error("the workload cannot be compiled: {0}")]
+    Refused(String),
+    /// The host failed. The next attempt may succeed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+/// What a compiler is made of.
+pub(crate) struct CompilerParts {
+    pub(crate) engine: Engine,
+    /// Name of the engine's configuration.
+    pub(crate) fingerprint: String,
+    pub(crate) linker: Linker<State>,
+    pub(crate) disk: Option<DiskCache>,
+    pub(crate) compile_in: CompileIn,
+    pub(crate) limits: CompileLimits,
+    /// Where flights go on when the caller that began one is gone.
+    pub(crate) tasks: Handle,
+}
+
+/// Compiles each workload once.
+pub(crate) struct Compiler {
+    parts: CompilerParts,
+    compiled: Cache<Digest, Arc<Compiled>>,
+    refused: Cache<Digest, Arc<str>>,
+    flights: Mutex<HashMap<Digest, Flight>>,
+    turns: Semaphore,
+    started: AtomicU64,
+}
+
+type CompileResult = Result<Arc<Compiled>, CompileError>;
+
+/// A workload under way. It ends by itself, whoever waits.
+type Flight = Shared<oneshot::Receiver<CompileResult>>;
+
+/// Takes a flight off the list, however it ends.
+struct Landing {
+    compiler: Arc<Compiler>,
+    digest: Digest,
+}
+
+impl Compiler {
+    pub(crate) fn new(parts: CompilerParts) -> Self {
+        Compiler {
+            parts,
+            compiled: Cache::builder().max_capacity(COMPILED_MAX).time_to_idle(Duration::from_secs(24 * 3600)).build(),
+            refused: Cache::builder().max_capacity(REFUSALS_MAX).time_to_live(REFUSAL_TIME).build(),
+            flights: Mutex::default(),
+            turns: Semaphore::new(COMPILATIONS_MAX),
+            started: AtomicU64::new(0),
+        }
+    }
+
+    /// The compiled workload. Concurrent callers of one workload wait for the same compilation.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        workload: &Workload,
+    ) -> Result<(Arc<Compiled>, CompiledFrom), CompileError> {
+        if let Some(known) = self.known(workload.digest()).await {
+            return Ok((known?, CompiledFrom::Memory));
+        }
+        let landed = self.flight(workload).await;
+        let compiled = landed.map_err(|_| HostError::new("the runtime is shutting down"))??;
+        let from = compiled.from;
+        Ok((compiled, from))
+    }
+
+    /// Compilations that were begun.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    async fn known(&self, digest: &Digest) -> Option<CompileResult> {
+        if let Some(compiled) = self.compiled.get(digest).await {
+            return Some(Ok(compiled));
+        }
+        let reason = self.refused.get(digest).await?;
+        Some(Err(CompileError::Refused(reason.to_string())))
+    }
+
+    /// The workload's flight, which is begun if there is none.
+    fn flight(self: &Arc<Self>, workload: &Workload) -> Flight {
+        let digest = *workload.digest();
+        let (landed, arriving) = oneshot::channel();
+        let flight = arriving.shared();
+        match self.flights.lock().unwrap_or_else(PoisonError::into_inner).entry(digest) {
+            Entry::Occupied(under_way) => return under_way.get().clone(),
+            Entry::Vacant(free) => _ = free.insert(flight.clone()),
+        }
+        let landing = Landing { compiler: Arc::clone(self), digest };
+        let workload = workload.clone();
+        self.parts.tasks.spawn(async move {
+            let result = landing.compiler.bring(&workload).await;
+            drop(landing);
+            let _ = landed.send(result);
+        });
+        flight
+    }
+
+    /// Gets it from wherever it is, and remembers how that went.
+    async fn bring(self: &Arc<Self>, workload: &Workload) -> CompileResult {
+        let digest = *workload.digest();
+        // Another flight may have landed since the caller looked.
+        if let Some(known) = self.known(&digest).await {
+            return known;
+        }
+        let result = match self.load(workload).await? {
+            Some(compiled) => Ok(compiled),
+            None => self.compile(workload).await,
+        };
+        match &result {
+            Ok(compiled) => self.compiled.insert(digest, Arc::clone(compiled)).await,
+            Err(CompileError::Refused(reason)) => self.refused.insert(digest, reason.as_str().into()).await,
+            Err(CompileError::Host(_)) => {}
+        }
+        result
+    }
+
+    async fn load(self: &Arc<Self>, workload: &Workload) -> Result<Option<Arc<Compiled>>, CompileError> {
+        self.blocking(workload, |compiler, workload| {
+            let disk = compiler.parts.disk.as_ref();
+            let Some(component) = disk.and_then(|disk| disk.load(&compiler.parts.engine, workload)) else {
+                return Ok(None);
+            };
+            compiler.link(workload, &component, CompiledFrom::Disk).map(Some)
+        })
+        .await
+    }
+
+    async fn compile(self: &Arc<Self>, workload: &Workload) -> CompileResult {
+        let turn = self.turns.acquire().await.map_err(|error| HostError::new("the compiler failed").because(error))?;
+        self.started.fetch_add(1, Ordering::Relaxed);
+        let code = match &self.parts.compile_in {
+            CompileIn::Child(command) => {
+                child::compile(command, &self.parts.limits, &self.parts.fingerprint, workload).await?
+            }
+            CompileIn::ThisProcess => {
+                self.blocking(workload, |compiler, workload| {
+                    compiler.parts.engine.precompile_component(workload.component()).map_err(refused)
+                })
+                .await?
+            }
+        };
+        drop(turn);
+        self.blocking(workload, move |compiler, workload| {
+            let component = load::from_compiler(&compiler.parts.engine, &code)
+                .map_err(|error| HostError::new("the compiler failed").because(error))?;
+            let compiled = compiler.link(workload, &component, CompiledFrom::Source)?;
+            if let Some(disk) = &compiler.parts.disk {
+                disk.store(workload, &code);
+            }
+            Ok(compiled)
+        })
+        .await
+    }
+
+    /// Does work that holds a thread, on one that may be held.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        workload: &Workload,
+        work: impl FnOnce(&Compiler, &Workload) -> Result<T, CompileError> + Send + 'static,
+    ) -> Result<T, CompileError> {
+        let (compiler, workload) = (Arc::clone(self), workload.clone());
+        let done = self.parts.tasks.spawn_blocking(move || work(&compiler, &workload)).await;
+        done.unwrap_or_else(|panic| Err(HostError::new("the compiler failed").because(panic).into()))
+    }
+
+    fn link(&self, workload: &Workload, component: &Component, from: CompiledFrom) -> CompileResult {
+        let shape = workload.inspection().shape;
+        let entry = match shape {
+            Shape::Workload => component.get_export_index(None, "run"),
+            Shape::Command => workload
+                .inspection()
+                .exports
+                .iter()
+                .find(|name| matches("wasi:cli/run@0.2.0", name))
+                .and_then(|name| component.get_export_index(None, name))
+                .and_then(|instance| component.get_export_index(Some(&instance), "run")),
+        };
+        let entry = entry.ok_or_else(|| CompileError::Refused("its entry point is gone".into()))?;
+        let pre = self.parts.linker.instantiate_pre(component).map_err(refused)?;
+        let instances = workload.inspection().footprint.core_instances;
+        Ok(Arc::new(Compiled { pre, entry, shape, from, instances }))
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.compiler.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+    }
+}
+
+fn refused(error: wasmtime::Error) -> CompileError {
+    CompileError::Refused(shown(&format!("{error:#}"), MESSAGE_CHARS_MAX))
+}
