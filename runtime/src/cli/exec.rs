@@ -122,19 +122,32 @@ impl Exec {
             return Err(Failure::Usage(anyhow!("--scratch: a folder is given as {} already", taken.guest)));
         }
         let traces = MemoryTrace::default();
-        let mut builder = Runtime::builder();
-        if self.scratch.is_some() {
-            builder = builder.scratch_dir(data_dir.join("scratch"));
-        }
-        let runtime = builder
-            .executions_max(4)
-            .compile_in(CompileIn::Child(CompilerCommand::this_program(COMPILE_WORKER)))
-            .cache_dir(paths::cache_dir(cache).map_err(Failure::Usage)?)
-            .events(TerminalEvents::start(self.quiet))
-            .trace(traces.clone())
-            .llm(self.llm().map_err(Failure::Usage)?)
-            .build()
-            .map_err(|error| Failure::Host(operator_error(error.message(), error.cause())))?;
+        let llm = self.llm().map_err(Failure::Usage)?;
+        let build = |cache_dir: Option<PathBuf>| {
+            let builder = Runtime::builder()
+                .executions_max(4)
+                .compile_in(CompileIn::Child(CompilerCommand::this_program(COMPILE_WORKER)))
+                .events(TerminalEvents::start(self.quiet))
+                .trace(traces.clone())
+                .llm(llm.clone());
+            let builder = match cache_dir {
+                Some(dir) => builder.cache_dir(dir),
+                None => builder,
+            };
+            match self.scratch {
+                Some(_) => builder.scratch_dir(data_dir.join("scratch")).build(),
+                None => builder.build(),
+            }
+        };
+        let built = match build(Some(paths::cache_dir(cache).map_err(Failure::Usage)?)) {
+            // Nobody asked for this folder; without it only time is lost.
+            Err(error) if cache.is_none() => {
+                terminal::line(&format!("warning: nothing compiled is kept: {}", error.message()));
+                build(None)
+            }
+            built => built,
+        };
+        let runtime = built.map_err(|error| Failure::Host(operator_error(error.message(), error.cause())))?;
         let execution = self.execute(&runtime, &bytes, input, &interrupts)?;
         if let Err(error) = records::keep(&data_dir, &execution.record) {
             terminal::line(&format!("warning: {error:#}"));

@@ -161,6 +161,17 @@ fn a_cache_folder_that_cannot_be_used_is_the_hosts_failure() {
     ended.saying("error: the cache folder file cannot be ");
 }
 
+/// A folder that nobody asked for is no reason to fail: a service may have a home that it cannot write to.
+#[test]
+fn a_default_cache_folder_that_cannot_be_used_costs_time_alone() {
+    let place = Place::new();
+    place.file("file", "");
+    let mut command = place.bare(["exec", "--user", "alice", "--data", "data", "--input", "{\"do\":\"echo\"}"]);
+    command.arg(holm_test_artifacts::PROBE).env("HOME", "/nonexistent/home").env("XDG_CACHE_HOME", "/dev/null");
+    let ended = Ended::of(command.output().unwrap()).with_status(0);
+    ended.saying("warning: nothing compiled is kept: the cache folder /dev/null/holm cannot be made: ");
+}
+
 #[test]
 fn stdout_holds_the_output_and_nothing_else() {
     let place = Place::new();

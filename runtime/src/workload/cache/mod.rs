@@ -47,22 +47,17 @@ impl DiskCache {
         };
         std::fs::create_dir_all(root).map_err(|error| failed("made", error))?;
         let root_dir = Dir::open_ambient_dir(root, ambient_authority()).map_err(|error| failed("opened", error))?;
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        root_dir
-            .create_dir_with(Path::new("compiled"), &builder)
-            .and_then(|()| root_dir.create_dir_with(Path::new("compiled").join(fingerprint), &builder))
-            .map_err(|error| failed("written to", error))?;
-        let dir =
-            root_dir.open_dir(Path::new("compiled").join(fingerprint)).map_err(|error| failed("opened", error))?;
-        let metadata = dir.dir_metadata().map_err(|error| failed("read", error))?;
-        let owner = rustix::process::geteuid().as_raw();
-        if metadata.mode() & 0o022 != 0 || metadata.uid() != owner {
-            return Err(HostError::new(format!(
-                "the cache folder {} is not safe: compiled code in it would run with your rights, but others can \
-                 write to it; `chmod 700` it or choose another with --cache-dir",
-                path.display()
-            )));
+        let compiled = own_folder_in(&root_dir, "compiled").map_err(|error| failed("written to", error))?;
+        let dir = own_folder_in(&compiled, fingerprint).map_err(|error| failed("written to", error))?;
+        // Each on the way: whoever can write to one can put another in the place of what is below.
+        for (dir, below) in [(&root_dir, ""), (&compiled, "compiled"), (&dir, "compiled/…")] {
+            if !is_own(dir).map_err(|error| failed("read", error))? {
+                return Err(HostError::new(format!(
+                    "the cache folder {} is not safe: compiled code in it would run with your rights, but others can \
+                     write to it; `chmod 700` it or choose another with --cache-dir",
+                    root.join(below).display()
+                )));
+            }
         }
         for dir in [&root_dir, &dir] {
             remove_leftovers(dir).map_err(|error| failed("read", error))?;
@@ -123,6 +118,18 @@ impl DiskCache {
         let folder = self.path.display();
         tracing::warn!(%digest, "a compiled workload in {folder} is not used and is compiled anew: {reason}");
     }
+}
+
+fn own_folder_in(dir: &Dir, name: &str) -> io::Result<Dir> {
+    let mut builder = DirBuilder::new();
+    dir.create_dir_with(name, builder.mode(0o700).recursive(true))?;
+    dir.open_dir(name)
+}
+
+/// Nobody else can write to it.
+fn is_own(dir: &Dir) -> io::Result<bool> {
+    let metadata = dir.dir_metadata()?;
+    Ok(metadata.mode() & 0o022 == 0 && metadata.uid() == rustix::process::geteuid().as_raw())
 }
 
 fn file_name(digest: &Digest) -> String {
