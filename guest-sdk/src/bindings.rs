@@ -1165,6 +1165,7 @@ pub mod holm {
                         .finish()
                 }
             }
+            /// `parameters-schema` is a JSON schema, an object, of at most 64 KiB.
             #[derive(Clone, PartialEq)]
             pub struct Tool {
                 pub name: _rt::String,
@@ -1270,14 +1271,17 @@ pub mod holm {
             #[derive(Clone, PartialEq)]
             pub struct Request {
                 pub messages: _rt::Vec<Message>,
-                /// The user's context maps a tier to a provider and model; `model` asks for one by name, if granted.
+                /// The user's context maps a tier to a provider and model.
                 pub tier: ::core::option::Option<Tier>,
+                /// Asks for one model by name. Whether it may be had is up to the user's context, not to a grant:
+                /// `no-provider` if not.
                 pub model: ::core::option::Option<_rt::String>,
+                /// The longest answer. Left out it is 4096; where less of `llm_tokens` is left, it is what is left.
                 pub max_tokens: ::core::option::Option<u32>,
                 pub temperature: ::core::option::Option<f32>,
                 pub stop: _rt::Vec<_rt::String>,
                 pub tools: _rt::Vec<Tool>,
-                /// A JSON schema: the answer is validated against it before the guest sees it.
+                /// A JSON schema of at most 64 KiB: the answer is validated against it before the guest sees it.
                 pub response_schema: ::core::option::Option<_rt::String>,
             }
             impl ::core::fmt::Debug for Request {
@@ -1404,7 +1408,7 @@ pub mod holm {
                 }
             }
             impl ::core::error::Error for Error {}
-            /// A request under way. Dropping it cancels the request.
+            /// A request under way. Dropping it cancels the request; what was sent counts as used.
             #[derive(Debug)]
             #[repr(transparent)]
             pub struct Pending {
@@ -1465,7 +1469,8 @@ pub mod holm {
                     }
                 }
             }
-            /// An answer being written. Dropping it cancels the request.
+            /// An answer being written. Dropping it cancels the request; what was sent and what was given
+            /// until then count as used.
             #[derive(Debug)]
             #[repr(transparent)]
             pub struct Completion {
@@ -3744,7 +3749,8 @@ pub mod holm {
             }
             #[allow(unused_unsafe, clippy::all)]
             /// Waits until at least one of these requests has its answer or failure, or the time is up, and
-            /// gives the positions in the list of all that have. An empty list waits for nothing.
+            /// gives the positions in the list of all that have. An empty list waits for nothing; one that is
+            /// longer than `llm_requests_open` allows is `invalid`.
             #[allow(async_fn_in_trait)]
             pub fn wait(
                 requests: &[&Pending],
@@ -5235,7 +5241,7 @@ pub mod holm {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// One vector an input, in order.
+            /// One vector an input, in order. More than 2048 inputs are `invalid`.
             #[allow(async_fn_in_trait)]
             pub fn embed(
                 model: ::core::option::Option<&str>,
@@ -5580,8 +5586,8 @@ pub mod holm {
         }
         /// The trace server: a tree of calls, and versioned objects with references to them. JSON is text;
         /// text that is not JSON is kept as a JSON string.
-        /// The host fills user, project, execution and parent; calls of the other capabilities are
-        /// recorded as children of the current call without the guest doing anything.
+        /// The host fills user, project, execution and parent; requests to language models are recorded as
+        /// children of the current call without the guest doing anything.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod trace {
             #[used]

@@ -118,13 +118,13 @@ impl Request {
         self
     }
 
-    /// Asks for one model by name, which needs a grant.
+    /// Asks for one model by name. Whether it may be had is up to the user's context.
     pub fn model(mut self, model: impl Into<String>) -> Request {
         self.0.model = Some(model.into());
         self
     }
 
-    /// Ends the answer after this many tokens.
+    /// Ends the answer after this many tokens. Without it that is after 4096, or after what is left of `llm_tokens`.
     pub fn max_tokens(mut self, max_tokens: u32) -> Request {
         self.0.max_tokens = Some(max_tokens);
         self
@@ -225,7 +225,7 @@ impl ToolCall {
     }
 }
 
-/// A request under way. Dropping it cancels the request.
+/// A request under way. Dropping it cancels the request; what was sent counts as used.
 #[must_use = "dropping a pending request cancels it"]
 #[derive(Debug)]
 pub struct Pending(host::Pending);
@@ -311,7 +311,7 @@ impl Iterator for AsCompleted {
 }
 
 /// An answer being written: an iterator of [`Delta`]s, of which the last is [`Delta::Done`] or an error.
-/// Dropping it cancels the request.
+/// Dropping it cancels the request; what was sent and what was read count as used.
 ///
 /// ```no_run
 /// # use holm_guest::{Result, llm};
@@ -340,12 +340,12 @@ impl Iterator for Stream {
     }
 }
 
-/// One vector an input, in order, by the model that the user's context has for embeddings.
+/// One vector an input, in order, by the model that the user's context has for embeddings. There may be 2048 inputs.
 pub fn embed<S: Into<String>>(inputs: impl IntoIterator<Item = S>) -> Result<Vec<Vec<f32>>> {
     embed_with(None, inputs)
 }
 
-/// Like [`embed`], by one model by name, which needs a grant.
+/// Like [`embed`], by one model by name; whether it may be had is up to the user's context.
 pub fn embed_with<S: Into<String>>(model: Option<&str>, inputs: impl IntoIterator<Item = S>) -> Result<Vec<Vec<f32>>> {
     let inputs: Vec<String> = inputs.into_iter().map(Into::into).collect();
     Ok(host::embed(model, &inputs)?)

@@ -1,7 +1,7 @@
 //! The trace: a tree of calls, and versioned objects with references to them.
 //!
-//! The host records requests to models, and what the other capabilities do, as children of the current call by
-//! itself: a workload traces only its own steps.
+//! The host records requests to language models as children of the current call by itself: a workload traces only
+//! its own steps.
 
 use std::fmt::Display;
 

@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use enum_map::{Enum, EnumMap};
 use serde::{Deserialize, Serialize};
@@ -186,7 +186,8 @@ pub struct Meter {
     /// Fuel that the host's work cost and that was not yet taken from the store.
     fuel_owed: AtomicU64,
     refused: Mutex<Option<Exhausted>>,
-    tripped: AtomicBool,
+    /// Apart from `refused`: what is refused afterwards must not take its place.
+    tripped: OnceLock<Exhausted>,
 }
 
 impl Meter {
@@ -198,7 +199,7 @@ impl Meter {
             peak: EnumMap::default(),
             fuel_owed: AtomicU64::new(0),
             refused: Mutex::new(None),
-            tripped: AtomicBool::new(false),
+            tripped: OnceLock::new(),
         }
     }
 
@@ -286,16 +287,15 @@ impl Meter {
         *self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Marks a refusal that the guest cannot be told as a value: the execution ends when the host call
-    /// under way returns.
+    /// Marks a refusal that the guest cannot be told as a value: nothing more is done for the execution,
+    /// which ends when the host call under way returns. The first refusal counts.
     pub fn trip(&self, exhausted: Exhausted) {
-        *self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(exhausted);
-        self.tripped.store(true, Ordering::Relaxed);
+        let _ = self.tripped.set(exhausted);
     }
 
     /// The refusal that ends the execution, if there was one.
     pub fn tripped(&self) -> Option<Exhausted> {
-        self.tripped.load(Ordering::Relaxed).then(|| self.refused()).flatten()
+        self.tripped.get().copied()
     }
 
     /// What counts against the limit now.
@@ -369,6 +369,15 @@ mod tests {
         assert_eq!((meter.used(BudgetName::Events), meter.used(BudgetName::EventBytes)), (1, 4));
         charge(6).unwrap();
         assert_eq!(charge(0).unwrap_err().budget, BudgetName::Events);
+    }
+
+    #[test]
+    fn what_ends_the_execution_is_not_forgotten_for_what_is_refused_after_it() {
+        let meter = Meter::new(Budget::default().with(BudgetName::HostCalls, 0).with(BudgetName::Events, 0));
+        let first = meter.charge(BudgetName::HostCalls, 1).unwrap_err();
+        meter.trip(first);
+        meter.trip(meter.charge(BudgetName::Events, 1).unwrap_err());
+        assert_eq!((meter.tripped(), meter.refused().unwrap().budget), (Some(first), BudgetName::Events));
     }
 
     #[test]

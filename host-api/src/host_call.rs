@@ -20,6 +20,9 @@ pub(crate) const FUEL_PER_CALL: u64 = 500;
 /// What is kept of an error that the guest logged, to say it with a trap.
 const LAST_ERROR_CHARS_MAX: usize = 500;
 
+/// How a call shows in which the host's own code panicked.
+const HOST_FAILED: &str = "the host failed";
+
 /// Sees host calls begin and end. The trace capability is one: that is how a call to a language model
 /// shows as a child of the guest's current trace call without either room knowing of the other.
 pub trait CallObserver: Send + Sync {
@@ -128,18 +131,37 @@ impl Gate {
         }
     }
 
-    /// Enters a host call.
+    /// Enters a host call that needs a grant.
     ///
     /// # Errors
-    /// The function is not granted.
+    /// The function is not granted, or the execution is about to end.
     pub fn enter(self: &Arc<Self>, capability: &'static str, function: &'static str) -> Result<HostCall, Denied> {
-        let (gate, entered) = (Arc::clone(self), Instant::now());
-        let call = HostCall { gate, capability, function, entered, observed: None, ended: false };
+        let call = self.enter_granted(capability, function)?;
         if self.scope.grants.allows_call(capability, function) {
-            tracing::trace!(capability, function, execution = %self.scope.execution, "host call");
             Ok(call)
         } else {
             call.end(Err(Denied::NotGranted(format!("{capability}.{function}"))))
+        }
+    }
+
+    /// Enters a host call that needs no grant, or whose grant was asked for when the guest got the handle.
+    ///
+    /// # Errors
+    /// The budget that the execution is about to end of: nothing more is done for it.
+    pub fn enter_granted(
+        self: &Arc<Self>,
+        capability: &'static str,
+        function: &'static str,
+    ) -> Result<HostCall, Exhausted> {
+        // The clock is read only where somebody looks: most host calls are shorter than that.
+        let entered = self.journal.is_some().then(Instant::now);
+        let call = HostCall { gate: Arc::clone(self), capability, function, entered, observed: None, ended: false };
+        match self.meter.tripped() {
+            None => {
+                tracing::trace!(capability, function, execution = %self.scope.execution, "host call");
+                Ok(call)
+            }
+            Some(exhausted) => call.end(Err(exhausted)),
         }
     }
 }
@@ -149,7 +171,8 @@ pub struct HostCall {
     gate: Arc<Gate>,
     capability: &'static str,
     function: &'static str,
-    entered: Instant,
+    /// None where no journal is kept, and once the call is in it.
+    entered: Option<Instant>,
     observed: Option<ObservedCall>,
     ended: bool,
 }
@@ -210,42 +233,60 @@ impl HostCall {
 
     /// Ends the call: its result goes to the trace, if it was observed, and to the journal, if one is
     /// kept. `view` makes the JSON of a good result; it runs only where somebody looks.
-    pub fn end_with<T, E: std::fmt::Display>(mut self, result: &Result<T, E>, view: impl FnOnce(&T) -> Value) {
+    pub fn end_with<T, E: std::fmt::Display>(self, result: &Result<T, E>, view: impl FnOnce(&T) -> Value) {
+        self.show(|| result.as_ref().map(view).map_err(ToString::to_string));
+    }
+
+    /// Ends a call that cannot fail. Gives the answer on; `view` is as in [`HostCall::end_with`].
+    pub fn answer<T>(self, answer: T, view: impl FnOnce(&T) -> Value) -> T {
+        self.show(|| Ok(view(&answer)));
+        answer
+    }
+
+    /// The guest has its handle, and goes on: that is what the journal keeps of this call. What comes of
+    /// the work shows in the trace, and in the journal where the guest asks the handle for it.
+    pub fn goes_on(&mut self) {
+        self.write_journal(Ok(Value::Null));
+    }
+
+    fn show(mut self, result: impl FnOnce() -> Result<Value, String>) {
         self.ended = true;
-        let observed = self.observed.take();
-        if observed.is_none() && self.gate.journal.is_none() {
-            return;
-        }
-        let shown = result.as_ref().map(view).map_err(ToString::to_string);
-        self.write_journal(shown.clone());
-        if let (Some(observer), Some(call)) = (&self.gate.observer, observed) {
-            observer.ended(call, shown);
+        if self.observed.is_some() || self.entered.is_some() {
+            self.tell(result());
         }
     }
 
-    fn write_journal(&self, result: Result<Value, String>) {
-        if let Some(journal) = &self.gate.journal {
-            journal.push(JournalEntry {
-                sequence: 0,
-                capability: self.capability,
-                function: self.function,
-                elapsed_us: u64::try_from(self.entered.elapsed().as_micros()).unwrap_or(u64::MAX),
-                result,
-            });
+    fn tell(&mut self, result: Result<Value, String>) {
+        if let (Some(observer), Some(call)) = (&self.gate.observer, self.observed.take()) {
+            if self.entered.is_none() {
+                return observer.ended(call, result);
+            }
+            observer.ended(call, result.clone());
         }
+        self.write_journal(result);
+    }
+
+    fn write_journal(&mut self, result: Result<Value, String>) {
+        let (Some(journal), Some(entered)) = (&self.gate.journal, self.entered.take()) else { return };
+        journal.push(JournalEntry {
+            sequence: 0,
+            capability: self.capability,
+            function: self.function,
+            elapsed_us: u64::try_from(entered.elapsed().as_micros()).unwrap_or(u64::MAX),
+            result,
+        });
     }
 }
 
 impl Drop for HostCall {
-    /// A call that was given up on the way still ends in the trace and in the journal.
+    /// A call that was given up on the way, or whose backend panicked, still ends in the trace and in the
+    /// journal. What the panic said is for the operator.
     fn drop(&mut self) {
         if self.ended {
             return;
         }
-        self.write_journal(Err(Denied::Cancelled.to_string()));
-        if let (Some(observer), Some(call)) = (&self.gate.observer, self.observed.take()) {
-            observer.ended(call, Err(Denied::Cancelled.to_string()));
-        }
+        let why = if std::thread::panicking() { HOST_FAILED.to_owned() } else { Denied::Cancelled.to_string() };
+        self.tell(Err(why));
     }
 }
 

@@ -120,6 +120,19 @@ async fn host_work_is_billed_in_fuel_and_waiting_is_not() {
     assert!(moved > quiet + (1 << 20), "{moved} against {quiet}");
 }
 
+/// A schema of a few bytes can make the host work for long. That work is the guest's: a thousand of them are more
+/// than a whole budget.
+#[tokio::test]
+async fn work_on_schemas_is_billed_in_fuel() {
+    let host = Host::new();
+    let schema = json!({ "type": "object", "minProperties": 5_000, "propertyNames": { "enum": ["a", "b"] } });
+    let costly = json!({ "do": "catch", "step": { "do": "llm_json", "prompt": "?", "schema": schema } });
+    let fuel = BudgetName::Fuel.default_limit() / 50;
+    let budget = Budget::default().with(BudgetName::Fuel, fuel).with(BudgetName::WallMs, 60_000);
+    let execution = host.act_within(json!({ "do": "sequence", "steps": vec![costly; 20] }), budget).await;
+    assert_eq!(exceeded(&execution), BudgetName::Fuel);
+}
+
 /// A loop of host calls yields like a loop of instructions: on one thread a neighbour gets its turn.
 #[tokio::test]
 async fn a_loop_of_host_calls_lets_others_run() {

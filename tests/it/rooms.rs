@@ -186,3 +186,26 @@ async fn the_journal_keeps_the_calls_in_order() {
     assert_eq!(calls, ["events.emit", "llm.complete", "trace.publish"]);
     assert!(execution.journal.iter().all(|entry| entry.result.is_ok()));
 }
+
+/// All that a replay has to answer is there, in the order in which the guest asked.
+#[tokio::test]
+async fn the_journal_has_what_handles_gave_and_what_needs_no_grant() {
+    let host = Host::new();
+    let mut request = host.request(json!({ "do": "sequence", "steps": [
+        { "do": "identity" }, { "do": "llm_many", "prompt": "{i}", "count": 2 }, { "do": "llm_stream", "prompt": "hello" },
+    ]}));
+    request.journal_entries_max = 1_000;
+    let execution = host.runtime.execute(request).await;
+    let calls: Vec<_> =
+        execution.journal.iter().map(|entry| format!("{}.{}", entry.capability, entry.function)).collect();
+    assert_eq!(calls[..4], ["execution.get-identity", "llm.submit", "llm.submit", "llm.wait"]);
+    let result = |name: &str| {
+        let at = calls.iter().rposition(|call| call == name).unwrap_or_else(|| panic!("{name} in {calls:?}"));
+        execution.journal[at].result.clone().unwrap()
+    };
+    assert_eq!(result("execution.get-identity")["user"], "alice");
+    assert!(result("llm.wait").is_array());
+    assert_eq!(result("llm.get")["provider"], "offline");
+    assert_eq!(result("llm.start-stream"), Value::Null);
+    assert_eq!(result("llm.next")["done"]["provider"], "offline");
+}

@@ -1,5 +1,7 @@
 //! The host functions of `execution`, called directly.
-#![allow(clippy::unwrap_used, reason = "a failed test should stop there")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed test should stop there")]
+
+use serde_json::json;
 
 use super::ExecutionContext;
 use super::bindings::execution::Host as _;
@@ -74,6 +76,20 @@ async fn configuration_is_read_by_key_and_billed_by_the_byte() {
 }
 
 #[tokio::test]
+async fn the_journal_has_what_was_answered() {
+    let mut host = Fixture::new().config("k", "v").limit(LlmTokens, 7).open().await;
+    view(&mut host).get_identity().unwrap();
+    view(&mut host).get_remaining().unwrap();
+    view(&mut host).get_config("k".to_owned()).unwrap();
+    view(&mut host).is_cancelled().unwrap();
+    let (entries, _) = host.state.gate().journal().unwrap().entries();
+    let answers: Vec<_> = entries.iter().map(|entry| (entry.function, entry.result.as_ref().unwrap())).collect();
+    assert_eq!((answers[0].0, &answers[0].1["user"]), ("get-identity", &json!("alice")));
+    assert_eq!((answers[1].0, &answers[1].1["llm_tokens"]), ("get-remaining", &json!(7)));
+    assert_eq!(answers[2..], [("get-config", &json!("v")), ("is-cancelled", &json!(false))]);
+}
+
+#[tokio::test]
 async fn a_cancellation_shows_at_once() {
     let mut host = Fixture::new().open().await;
     assert!(!view(&mut host).is_cancelled().unwrap());
@@ -89,7 +105,8 @@ async fn the_call_that_passes_host_calls_ends_the_execution() {
         view(&mut host).is_cancelled().unwrap();
     }
     assert_eq!(host.meter().tripped(), None);
-    view(&mut host).is_cancelled().unwrap();
+    let ended = view(&mut host).is_cancelled().unwrap_err();
+    assert_eq!(ended.downcast_ref(), host.meter().tripped().as_ref());
     let tripped = host.meter().tripped().unwrap();
     assert_eq!((tripped.budget, tripped.limit, tripped.used), (HostCalls, 2, 2));
 }

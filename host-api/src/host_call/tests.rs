@@ -134,6 +134,46 @@ async fn a_call_that_is_given_up_ends_for_all_who_look() {
 }
 
 #[tokio::test]
+async fn a_panic_of_the_host_is_shown_as_one_without_its_words() {
+    let (gate, seen) = gate();
+    let mut call = gate.enter("llm", "complete").unwrap();
+    call.observe("llm.complete", || json!(1));
+    let panicking = std::panic::AssertUnwindSafe(move || {
+        let _call = call;
+        std::panic::resume_unwind(Box::new("a secret"));
+    });
+    assert!(std::panic::catch_unwind(panicking).is_err());
+    assert_eq!(seen.lines()[1], "-Err(\"the host failed\")");
+    assert_eq!(journal(&gate), ["llm.complete Err(\"the host failed\")"]);
+}
+
+#[tokio::test]
+async fn nothing_enters_once_the_execution_is_about_to_end() {
+    let (gate, _) = gate_with(Budget::default().with(BudgetName::HostCalls, 1), |_| {});
+    gate.enter("llm", "complete").unwrap().answer((), |()| json!(null));
+    let exhausted = gate.meter().charge(BudgetName::HostCalls, 2).unwrap_err();
+    gate.meter().trip(exhausted);
+    assert_eq!(gate.enter("llm", "complete").err(), Some(Denied::Exhausted(exhausted)));
+    assert_eq!(gate.enter_granted("llm", "next").err(), Some(exhausted));
+    assert_eq!(
+        journal(&gate)[1..],
+        ["complete", "next"].map(|name| format!("llm.{name} Err({:?})", exhausted.to_string()))
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_goes_on_is_in_the_journal_as_the_guest_saw_it() {
+    let (gate, seen) = gate();
+    let mut call = gate.enter("llm", "submit").unwrap();
+    call.observe("llm.complete", || json!("in"));
+    call.goes_on();
+    gate.enter_granted("llm", "get").unwrap().answer(5, |five| json!(five));
+    call.end_with(&Ok::<_, Denied>(5), |five| json!(five));
+    assert_eq!(seen.lines(), ["+llm.complete \"in\"", "-Ok(Number(5))"]);
+    assert_eq!(journal(&gate), ["llm.submit Ok(Null)", "llm.get Ok(Number(5))"]);
+}
+
+#[tokio::test]
 async fn what_the_observer_does_not_keep_still_ends_well() {
     let (gate, seen) = gate();
     let mut call = gate.enter("llm", "complete").unwrap();

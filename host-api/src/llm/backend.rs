@@ -1,6 +1,7 @@
 //! What a backend for language models implements, in plain types that mirror the guest's contract.
 
 mod size;
+mod skim;
 mod view;
 
 use std::collections::HashSet;
@@ -9,9 +10,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::Scope;
+
+/// Largest schema, of an answer or of a tool's arguments, in bytes.
+pub(super) const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 
 /// Makes the router of one execution.
 pub trait LlmBackend: Send + Sync + 'static {
@@ -23,7 +26,8 @@ pub trait LlmBackend: Send + Sync + 'static {
 }
 
 /// The router of one execution: it picks the provider, asks it, and falls back to the next. Dropping
-/// a future or a stream cancels the request.
+/// a future or a stream cancels the request. Requests come checked ([`Request::check`]), and
+/// `max_tokens` of a request is a limit, not a wish: no more was taken from the execution's budget.
 pub trait Router: Send + Sync + 'static {
     /// Asks, and gives the whole answer. An answer to a request with a response schema matches it.
     fn complete(self: Arc<Self>, request: Request) -> BoxFuture<'static, Result<Response, LlmError>>;
@@ -37,6 +41,37 @@ pub trait Router: Send + Sync + 'static {
         model: Option<String>,
         inputs: Vec<String>,
     ) -> BoxFuture<'static, Result<Vec<Vec<f32>>, LlmError>>;
+
+    /// What the model costs that this request would go to; `None` where that is not known. It is used for
+    /// requests that are given up: nobody says then what they cost.
+    fn price(&self, _request: &Request) -> Option<Price> {
+        None
+    }
+
+    /// Fuel for the router's own work since it was last asked, such as checking answers against their
+    /// schemas ([`AnswerSchema::take_fuel_owed`](super::AnswerSchema::take_fuel_owed)): a unit is about a
+    /// nanosecond. The guest pays it.
+    fn take_fuel_owed(&self) -> u64 {
+        0
+    }
+}
+
+/// What a model costs, in millionths of a US dollar for a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Of the request.
+    pub input: u64,
+    /// Of the answer.
+    pub output: u64,
+}
+
+impl Price {
+    /// The cost of so many tokens, in millionths of a US dollar, rounded up.
+    pub fn of(&self, input_tokens: u64, output_tokens: u64) -> u64 {
+        let input = u128::from(self.input) * u128::from(input_tokens);
+        let output = u128::from(self.output) * u128::from(output_tokens);
+        u64::try_from(input.saturating_add(output).div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
 }
 
 /// Who speaks.
@@ -191,7 +226,7 @@ impl Request {
             return invalid("`messages` is empty; a request needs at least one");
         }
         if self.max_tokens == Some(0) {
-            return invalid("`max_tokens` is 0; leave it out for the provider's own limit");
+            return invalid("`max_tokens` is 0; leave it out for the usual limit");
         }
         if self.temperature.is_some_and(|degrees| !(0.0..=2.0).contains(&degrees)) {
             return invalid("`temperature` must be between 0 and 2");
@@ -204,9 +239,19 @@ impl Request {
             if tool.name.is_empty() || !names.insert(&tool.name) {
                 return invalid("`tools` must have names, each its own");
             }
-            if serde_json::from_str::<Map<String, Value>>(&tool.parameters_schema).is_err() {
-                return invalid("`parameters_schema` of a tool must be a JSON object");
+        }
+        // All sizes before any content: what is too large is not looked at.
+        let schemas = || self.tools.iter().map(|tool| &tool.parameters_schema);
+        for (what, schema) in schemas()
+            .map(|schema| ("parameters_schema", schema))
+            .chain(self.response_schema.iter().map(|schema| ("response_schema", schema)))
+        {
+            if schema.len() > SCHEMA_BYTES_MAX {
+                return invalid(&format!("`{what}` has {} bytes; {SCHEMA_BYTES_MAX} are allowed", schema.len()));
             }
+        }
+        if schemas().any(|schema| !skim::is_json_object(schema)) {
+            return invalid("`parameters_schema` of a tool must be a JSON object");
         }
         Ok(())
     }
@@ -305,6 +350,9 @@ pub enum Delta {
 }
 
 /// Why there is no answer. The messages are for the user: no key, no address, no other user.
+///
+/// The kind says what the execution pays: nothing where no provider was asked (`Unavailable`, `NoProvider`,
+/// `Invalid`), the input where one was asked, and an answer too where one was written (`SchemaMismatch`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum LlmError {

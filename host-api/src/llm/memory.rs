@@ -8,6 +8,7 @@ mod seed;
 mod text;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -27,6 +28,10 @@ use seed::Seed;
 
 /// What answers name as their provider.
 const PROVIDER: &str = "offline";
+
+/// Fuel for a text to embed, and for each of its bytes.
+const EMBED_FUEL: u64 = 1_000;
+const EMBED_FUEL_PER_BYTE: u64 = 50;
 
 /// Answers every request from the request alone: no network, no clock, no chance, no memory of the last one.
 ///
@@ -59,13 +64,14 @@ impl OfflineProvider {
 
 impl LlmBackend for OfflineProvider {
     fn open(&self, scope: &Arc<Scope>) -> Result<Arc<dyn Router>, LlmError> {
-        Ok(Arc::new(OfflineRouter { script: Arc::clone(&self.script), user: scope.user.clone() }))
+        Ok(Arc::new(OfflineRouter::new(Arc::clone(&self.script), scope.user.clone())))
     }
 }
 
 struct OfflineRouter {
     script: Arc<Script>,
     user: Name,
+    fuel_owed: AtomicU64,
 }
 
 impl Router for OfflineRouter {
@@ -94,7 +100,15 @@ impl Router for OfflineRouter {
         _model: Option<String>,
         inputs: Vec<String>,
     ) -> BoxFuture<'static, Result<Vec<Vec<f32>>, LlmError>> {
-        async move { Ok(inputs.iter().map(|text| embedding::embed(text)).collect()) }.boxed()
+        async move {
+            self.owe_fuel(inputs.iter().map(|text| EMBED_FUEL + text.len() as u64 * EMBED_FUEL_PER_BYTE).sum());
+            Ok(inputs.iter().map(|text| embedding::embed(text)).collect())
+        }
+        .boxed()
+    }
+
+    fn take_fuel_owed(&self) -> u64 {
+        self.fuel_owed.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -102,9 +116,23 @@ impl Router for OfflineRouter {
 type Said = (Vec<Part>, FinishReason);
 
 impl OfflineRouter {
+    fn new(script: Arc<Script>, user: Name) -> Self {
+        OfflineRouter { script, user, fuel_owed: AtomicU64::new(0) }
+    }
+
+    fn owe_fuel(&self, units: u64) {
+        self.fuel_owed.fetch_add(units, Ordering::Relaxed);
+    }
+
     async fn answer(&self, request: &Request) -> Result<Response, LlmError> {
-        request.check()?;
-        let schema = request.response_schema.as_deref().map(AnswerSchema::parse).transpose()?;
+        let Some(text) = &request.response_schema else { return self.answer_within(request, None).await };
+        let schema = AnswerSchema::parse(text).inspect_err(|_| self.owe_fuel(AnswerSchema::fuel_to_parse(text)))?;
+        let answer = self.answer_within(request, Some(&schema)).await;
+        self.owe_fuel(schema.take_fuel_owed());
+        answer
+    }
+
+    async fn answer_within(&self, request: &Request, schema: Option<&AnswerSchema>) -> Result<Response, LlmError> {
         let model = model_of(request);
         let rule = self.script.rule_for(&Asked::new(request, &self.user, &model));
         if let Some(delay) = rule.map(Rule::delay).filter(|delay| !delay.is_zero()) {
@@ -123,9 +151,9 @@ impl OfflineRouter {
                 let parts = calls.iter().enumerate().map(call).map(Part::ToolCall).collect();
                 (parts, FinishReason::ToolCalls)
             }
-            Some(Reply::Text(text)) => written(text.clone(), schema.as_ref(), request)?,
-            Some(Reply::Json(value)) => written(value.to_string(), schema.as_ref(), request)?,
-            None => unscripted(schema.as_ref(), request, &model, seed)?,
+            Some(Reply::Text(text)) => written(text.clone(), schema, request)?,
+            Some(Reply::Json(value)) => written(value.to_string(), schema, request)?,
+            None => unscripted(schema, request, &model, seed)?,
         };
         Ok(response(parts, finish_reason, model, request, rule))
     }

@@ -6,6 +6,7 @@ mod convert;
 mod host;
 mod memory;
 mod pending;
+mod spending;
 #[cfg(test)]
 mod tests;
 
@@ -16,11 +17,11 @@ use futures::future::BoxFuture;
 use wasmtime::component::Linker;
 
 pub use backend::{
-    Attempt, Blob, Delta, FinishReason, LlmBackend, LlmError, Message, Part, Request, Response, Role, Router, Tier,
-    Tool, ToolCall, ToolResult, Usage,
+    Attempt, Blob, Delta, FinishReason, LlmBackend, LlmError, Message, Part, Price, Request, Response, Role, Router,
+    Tier, Tool, ToolCall, ToolResult, Usage,
 };
 pub use context::LlmContext;
-pub use memory::{InvalidScript, OfflineProvider, Script};
+pub use memory::{AnswerSchema, InvalidScript, OfflineProvider, Script};
 pub use pending::{Completion, PendingAnswer};
 
 use crate::{Capability, CapabilityContext, Gate, HasView, HostError, State};

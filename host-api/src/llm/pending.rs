@@ -1,7 +1,7 @@
 //! Requests under way: the handles that a guest holds while models think.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
@@ -36,7 +36,8 @@ impl PendingAnswer {
     }
 
     /// Sends the request; it goes on whether or not the guest waits.
-    pub(super) fn send(&mut self, asking: Asking, tasks: &Tasks) {
+    pub(super) fn send(&mut self, asking: Asking, under_way: &UnderWay) {
+        let tasks = under_way.tasks.get_or_init(Tasks::default);
         let filled = Arc::clone(&self.slot);
         let stop = tasks.stop.clone();
         let task = tasks.tracker.spawn(async move {
@@ -66,11 +67,15 @@ impl PendingAnswer {
 
 /// An answer being written. Dropping it cancels the request.
 pub struct Completion {
-    /// None before the request is sent, and once the answer ended.
-    writing: Option<Writing>,
+    /// None before the request is sent.
+    writing: Option<Arc<Line>>,
     /// None once the answer ended.
     open: Option<OpenRequest>,
 }
+
+/// Where an answer comes from that is being written; it is cut at the end of the execution. None once the
+/// answer ended, and while its next piece is waited for.
+type Line = Mutex<Option<Writing>>;
 
 struct Writing {
     deltas: BoxStream<'static, Result<Delta, LlmError>>,
@@ -83,24 +88,30 @@ impl Completion {
     }
 
     /// Sends the request.
-    pub(super) fn send(&mut self, mut asking: Asking) {
+    pub(super) fn send(&mut self, mut asking: Asking, under_way: &mut UnderWay) {
         let request = std::mem::take(&mut asking.request);
+        asking.reservation.sent();
         let deltas = Arc::clone(&asking.router).stream(request);
-        self.writing = Some(Writing { deltas, asking });
+        let line = Arc::new(Mutex::new(Some(Writing { deltas, asking })));
+        under_way.add(&line);
+        self.writing = Some(line);
     }
 
     /// What comes next; the end settles the request.
     pub(super) async fn next(&mut self) -> Option<Result<Delta, Failure>> {
         // If the backend panics, the answer has ended, and gives back what it took.
-        let (mut writing, open) = (self.writing.take()?, self.open.take());
+        let line = self.writing.as_ref()?;
+        let (mut writing, open) = (lock(line).take()?, self.open.take());
         let next = writing.deltas.next().map(|next| match next {
             Some(delta) => delta.map_err(Failure::Llm),
-            None => Err(LlmError::Unavailable("the answer broke off".to_owned()).into()),
+            None => Err(Denied::Unavailable("the answer broke off".to_owned()).into()),
         });
         match writing.asking.call.race(next).await {
             Ok(Delta::Done(response)) => Some(writing.asking.settle(Ok(response)).map(Delta::Done)),
             Ok(delta) => {
-                (self.writing, self.open) = (Some(writing), open);
+                writing.asking.reservation.given(delta.bytes());
+                *lock(line) = Some(writing);
+                self.open = open;
                 Some(Ok(delta))
             }
             Err(failure) => Some(writing.asking.settle(Err(failure)).map(Delta::Done)),
@@ -108,20 +119,41 @@ impl Completion {
     }
 }
 
-/// The requests of one execution that are under way in tasks of their own.
+/// The requests of one execution that the guest does not wait for at once.
 #[derive(Default)]
-pub(super) struct Tasks {
+pub(super) struct UnderWay {
+    /// Made with the first request that is not waited for.
+    tasks: OnceLock<Tasks>,
+    lines: Vec<Weak<Line>>,
+}
+
+/// Requests in tasks of their own.
+#[derive(Default)]
+struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
 }
 
-impl Tasks {
-    /// Stops them all, and waits until they have given back what they took.
-    pub(super) async fn end(&self) {
-        self.stop.cancel();
-        self.tracker.close();
-        self.tracker.wait().await;
+impl UnderWay {
+    fn add(&mut self, line: &Arc<Line>) {
+        // Those that are left are as many as may be open at once.
+        self.lines.retain(|line| line.strong_count() > 0);
+        self.lines.push(Arc::downgrade(line));
     }
+
+    /// Stops them all, and waits until they have settled what they took.
+    pub(super) async fn end(&mut self) {
+        self.lines.drain(..).filter_map(|line| line.upgrade()).for_each(|line| drop(lock(&line).take()));
+        if let Some(tasks) = self.tasks.get() {
+            tasks.stop.cancel();
+            tasks.tracker.close();
+            tasks.tracker.wait().await;
+        }
+    }
+}
+
+fn lock(line: &Line) -> MutexGuard<'_, Option<Writing>> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A place among the requests that may be under way at once.

@@ -59,6 +59,11 @@ impl Router for Backend {
         stream::once(future::lazy(move |_| (self.0)(request)).flatten()).map_ok(Delta::Done).boxed()
     }
 
+    /// Of one model: two microdollars a token of input, three of output.
+    fn price(&self, request: &Request) -> Option<Price> {
+        (request.model.as_deref() == Some("priced")).then_some(Price { input: 2_000_000, output: 3_000_000 })
+    }
+
     /// The vector of an input is its length, and that of the answer.
     fn embed(
         self: Arc<Self>,
@@ -204,12 +209,18 @@ async fn the_record_tells_what_was_used() {
     drop_pending(&mut host, hanging);
     complete(&mut host, guest::Request { stop: vec![String::new()], ..ask("denied") }).await.unwrap_err();
     let report = host.finish(Outcome::Completed).await;
+    // Four letters make a request of 10 tokens, or of 4 to embed. One was answered from a cache.
+    let input_tokens = 3 * 3 + (10 + 10) + (3 + 4);
     let expected = json!({
-        "requests": 8, "failed": 2, "cached": 1, "input_tokens": 9, "output_tokens": 12, "cost_microusd": 27,
+        "requests": 8, "failed": 2, "cached": 1, "input_tokens": input_tokens, "output_tokens": 12, "cost_microusd": 27,
     });
     assert_eq!((&report.usage["llm"], report.failures), (&expected, Vec::new()));
+    assert_eq!(host.used(LlmTokens), input_tokens + 12);
     assert_eq!(host.used(LlmRequests), 8);
 }
+
+/// What the host holds for a text beside its bytes.
+const STRING: u64 = size_of::<String>() as u64;
 
 #[tokio::test]
 async fn embedding_gives_a_vector_an_input() {
@@ -218,7 +229,10 @@ async fn embedding_gives_a_vector_an_input() {
     assert_eq!((vectors.len(), &vectors[0]), (3, &vectors[2]));
     assert_ne!(vectors[0], vectors[1]);
     assert_eq!(embed(&mut host, &[]).await.unwrap(), Vec::<Vec<f32>>::new());
-    assert_eq!((host.used(LlmRequests), host.used(LlmRequestBytes), host.used(LlmTokens)), (2, 28, 7));
+    assert_eq!(
+        (host.used(LlmRequests), host.used(LlmRequestBytes), host.used(LlmTokens)),
+        (2, 28 + 3 * STRING, 3 * 2 + 4 + 3 + 4)
+    );
     assert_eq!(host.shape(), "execution open(llm.embed ok(), llm.embed ok())");
     assert_eq!(host.journal(), ["llm.embed", "llm.embed"]);
 }
@@ -234,13 +248,14 @@ async fn a_backend_that_panics_while_the_guest_waits_leaves_all_in_order() {
     .await;
     let panicked = std::panic::AssertUnwindSafe(complete(&mut host, ask("x"))).catch_unwind().await;
     assert!(panicked.is_err());
-    assert_eq!((held(&host), host.shape().as_str()), ((0, 0), "execution open(llm.complete error())"));
+    assert_eq!((held(&host), host.shape().as_str()), ((9, 0), "execution open(llm.complete error())"));
+    assert_eq!(host.tree().children[0].error.as_deref(), Some("the host failed"));
     let panicked = std::panic::AssertUnwindSafe(embed(&mut host, &["x"])).catch_unwind().await;
     assert!(panicked.is_err());
-    assert_eq!(held(&host), (0, 0));
+    assert_eq!(held(&host), (9 + 3, 0), "who was asked may bill it");
     complete(&mut host, ask("fine")).await.unwrap();
     let report = host.finish(Outcome::HostError).await;
-    assert_eq!((report.failures, &report.usage["llm"]["input_tokens"]), (Vec::new(), &json!(1)));
+    assert_eq!((report.failures, &report.usage["llm"]["input_tokens"]), (Vec::new(), &json!(9 + 3 + 1)));
     assert_eq!(host.shape(), "execution host_error(llm.complete error(), llm.embed error(), llm.complete ok())");
 }
 

@@ -120,9 +120,10 @@ impl HostCallResource for View<'_, TraceContext> {
 
     /// Always the same text for the same call; needs no grant beyond that of the call.
     fn reference(&mut self, call: Resource<TraceCall>) -> wasmtime::Result<String> {
-        let (context, table, _) = self.parts()?;
+        let (context, table, gate) = self.parts()?;
         let id = table.get(&call)?.id;
-        Ok(context.calls.reference(id))
+        let call = gate.enter_granted("trace", "reference")?;
+        Ok(call.answer(context.calls.reference(id), |reference| reference.as_str().into()))
     }
 
     fn drop(&mut self, call: Resource<TraceCall>) -> wasmtime::Result<()> {

@@ -126,6 +126,7 @@ async fn every_function_needs_its_grant() {
     assert!(view(&mut host).reference(lend(&call)).unwrap().contains("/call/"));
     assert_eq!(host.shape(), "execution open(a open())");
     assert_eq!(host.journal()[1], "trace.child: not granted: trace.child");
+    assert_eq!(host.journal()[7], "trace.reference", "it needs no grant, and passes the gate all the same");
 }
 
 #[tokio::test]
@@ -182,6 +183,20 @@ async fn a_full_table_of_handles_is_a_denial() {
     let journal = host.journal();
     assert_eq!(journal[2], "trace.start: budget exceeded: handles, limit 2, used 2");
     assert_eq!(journal[3], "trace.child: budget exceeded: handles, limit 2, used 2");
+}
+
+#[tokio::test]
+async fn the_record_has_the_most_handles_that_were_held() {
+    let mut host = Fixture::new().open().await;
+    for _ in 0..3 {
+        let calls = ["a", "b", "c", "d"].map(|name| start(&mut host, name, "").unwrap());
+        for call in calls {
+            view(&mut host).drop(call).unwrap();
+        }
+    }
+    let _last = start(&mut host, "last", "").unwrap();
+    host.finish(Outcome::Completed).await;
+    assert_eq!(host.meter().reading(Handles), 4);
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 
 use std::mem::size_of;
 
-use super::{Blob, Message, Part, Request, Response, Tool};
+use super::{Blob, Delta, Message, Part, Request, Response, SCHEMA_BYTES_MAX, Tool};
 
 /// Providers wrap every message and every tool in a few tokens of their own.
 const TOKENS_PER_ITEM: u64 = 8;
+
+/// Embedding models mark the beginning and the end of each text.
+const TOKENS_PER_INPUT: u64 = 2;
 
 /// No large provider bills an image higher, however many pixels it has.
 const TOKENS_PER_IMAGE: u64 = 2_000;
@@ -35,11 +38,37 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Bytes of all schemas in it that are looked at: one that is too large is not.
+    pub fn schema_bytes(&self) -> usize {
+        let schemas = self.tools.iter().map(|tool| tool.parameters_schema.len());
+        schemas.chain(self.response_schema.iter().map(String::len)).filter(|bytes| *bytes <= SCHEMA_BYTES_MAX).sum()
+    }
+
+    /// Bytes that the host holds for texts to embed, and their tokens, estimated on the high side.
+    pub fn embedding_size(inputs: &[String]) -> (u64, u64) {
+        let bytes = inputs.iter().map(|text| size_of::<String>() + text.len()).sum();
+        let tokens = inputs.iter().map(|text| TOKENS_PER_INPUT + text_tokens(text.len())).sum();
+        (to_u64(bytes), tokens)
+    }
+}
+
 impl Response {
     /// What the host holds for it, in bytes.
     pub fn bytes(&self) -> u64 {
         let parts: usize = self.parts.iter().map(part_bytes).sum();
         to_u64(size_of::<Response>() + self.provider.len() + self.model.len() + parts)
+    }
+}
+
+impl Delta {
+    /// What the guest is given with it, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Delta::Text(text) => text.len(),
+            Delta::ToolCall(call) => call.name.len() + call.arguments.len(),
+            Delta::Done(response) => usize::try_from(response.bytes()).unwrap_or(usize::MAX),
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use super::{Attempt, Blob, Delta, Part, Request, Response, ToolCall};
 /// Most of one text that the trace keeps, in bytes.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 
+/// Most JSON of one request or answer that shows as JSON, in bytes: as a tree it may take fifteen times that.
+const JSON_BYTES_MAX: usize = 64 * 1024;
+
 /// Failed attempts that a message names.
 const ATTEMPTS_SHOWN: usize = 5;
 
@@ -18,8 +21,9 @@ impl Request {
     /// The request as the trace keeps it. Fields that were left out are left out here too.
     pub fn trace_view(&self) -> Value {
         let mut view = Map::new();
+        let mut json_left = JSON_BYTES_MAX;
         let messages = self.messages.iter().map(|message| {
-            let parts: Vec<Value> = message.parts.iter().map(part).collect();
+            let parts: Vec<Value> = message.parts.iter().map(|part| part_view(part, &mut json_left)).collect();
             json!({ "role": message.role, "parts": parts })
         });
         view.insert("messages".to_owned(), messages.collect());
@@ -35,7 +39,7 @@ impl Request {
         put("stop", (!self.stop.is_empty()).then(|| self.stop.iter().map(|stop| text(stop)).collect()));
         put("tools", (!self.tools.is_empty()).then(|| self.tools.iter().map(|tool| text(&tool.name)).collect()));
         // As JSON where it is some, so that a reader sees the schema and not its escaped text.
-        put("response_schema", self.response_schema.as_deref().map(json_or_text));
+        put("response_schema", self.response_schema.as_deref().map(|schema| json_or_text(schema, &mut json_left)));
         Value::Object(view)
     }
 }
@@ -43,7 +47,8 @@ impl Request {
 impl Response {
     /// The answer as the trace keeps it.
     pub fn trace_view(&self) -> Value {
-        let parts: Vec<Value> = self.parts.iter().map(part).collect();
+        let mut json_left = JSON_BYTES_MAX;
+        let parts: Vec<Value> = self.parts.iter().map(|part| part_view(part, &mut json_left)).collect();
         json!({
             "parts": parts,
             "finish_reason": self.finish_reason,
@@ -61,7 +66,7 @@ impl Delta {
     pub fn trace_view(&self) -> Value {
         match self {
             Delta::Text(piece) => json!({ "text": text(piece) }),
-            Delta::ToolCall(call) => json!({ "tool_call": tool_call(call) }),
+            Delta::ToolCall(call) => json!({ "tool_call": tool_call(call, &mut { JSON_BYTES_MAX }) }),
             Delta::Done(response) => json!({ "done": response.trace_view() }),
         }
     }
@@ -85,13 +90,13 @@ impl fmt::Debug for Blob {
     }
 }
 
-fn part(part: &Part) -> Value {
+fn part_view(part: &Part, json_left: &mut usize) -> Value {
     match part {
         Part::Text(said) => json!({ "text": text(said) }),
         Part::Image(blob) => json!({ "image": blob.trace_view() }),
         Part::ImageUrl(url) => json!({ "image_url": text(url) }),
         Part::Document(blob) => json!({ "document": blob.trace_view() }),
-        Part::ToolCall(call) => json!({ "tool_call": tool_call(call) }),
+        Part::ToolCall(call) => json!({ "tool_call": tool_call(call, json_left) }),
         Part::ToolResult(result) => json!({ "tool_result": {
             "call_id": text(&result.call_id),
             "content": text(&result.content),
@@ -100,14 +105,14 @@ fn part(part: &Part) -> Value {
     }
 }
 
-fn tool_call(call: &ToolCall) -> Value {
-    json!({ "id": text(&call.id), "name": text(&call.name), "arguments": json_or_text(&call.arguments) })
+fn tool_call(call: &ToolCall, json_left: &mut usize) -> Value {
+    json!({ "id": text(&call.id), "name": text(&call.name), "arguments": json_or_text(&call.arguments, json_left) })
 }
 
-fn json_or_text(content: &str) -> Value {
-    if content.len() > TEXT_BYTES_MAX {
-        return text(content);
-    }
+fn json_or_text(content: &str, json_left: &mut usize) -> Value {
+    let left = json_left.checked_sub(content.len()).filter(|_| content.len() <= TEXT_BYTES_MAX);
+    let Some(left) = left else { return text(content) };
+    *json_left = left;
     serde_json::from_str(content).unwrap_or_else(|_| text(content))
 }
 
@@ -226,6 +231,20 @@ mod tests {
         assert!(view.contains(r#""bytes":3"#) && !view.contains("000fff"), "{view}");
         assert!(view.contains("(100000 bytes in all)"));
         assert!(!view.contains("response_schema"), "what was not set does not show");
+    }
+
+    /// As trees, the arguments of a request of the largest size would take a gigabyte.
+    #[test]
+    fn many_arguments_show_as_text() {
+        let call = |_| {
+            let arguments = format!("[0{}]", ",0".repeat(8_000));
+            Part::ToolCall(ToolCall { id: "1".to_owned(), name: "t".to_owned(), arguments })
+        };
+        let parts: Vec<Part> = (0..10).map(call).collect();
+        let request = Request { messages: vec![Message { role: Role::Assistant, parts }], ..Request::default() };
+        let view = request.trace_view();
+        let arguments = |part: usize| view.pointer(&format!("/messages/0/parts/{part}/tool_call/arguments")).unwrap();
+        assert!(arguments(0).is_array() && arguments(3).is_array() && arguments(4).is_string());
     }
 
     #[test]

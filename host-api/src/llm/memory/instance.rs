@@ -40,6 +40,10 @@ const VALUES_ENOUGH: usize = 300;
 const DEPTH_MAX: usize = 64;
 const DEPTH_ENOUGH: usize = 6;
 
+/// Fuel for a step of the work on schemas, and for a value that is made.
+const FUEL_PER_STEP: u64 = 50;
+const FUEL_PER_VALUE: u64 = 1_000;
+
 /// Tries to mend an answer.
 const TRIES_MAX: usize = 48;
 
@@ -64,20 +68,9 @@ pub(super) fn instance(schema: &AnswerSchema, seed: Seed, topic: &str, bytes_max
         values_left: VALUES_MAX,
     };
     let mut effort = Effort::default();
-    let mut why = String::new();
-    for _ in 0..TRIES_MAX {
-        let stuck = match maker.attempt(schema, &mut effort, bytes_max.min(BYTES_MAX)) {
-            Ok(answer) => return Ok(answer),
-            Err(stuck) => stuck,
-        };
-        why = stuck.why;
-        match stuck.cure {
-            Cure::Elsewise(at) => maker.vary(&at),
-            Cure::Smaller if !maker.lean => maker.lean = true,
-            Cure::Smaller | Cure::None => break,
-        }
-    }
-    Err(LlmError::SchemaMismatch(format!("the offline model finds no answer; {why}")))
+    let made = maker.answer(schema, &mut effort, bytes_max);
+    schema.owe_fuel(maker.work.taken() * FUEL_PER_STEP + maker.values_taken() * FUEL_PER_VALUE);
+    made
 }
 
 /// No value could be made.
@@ -127,6 +120,27 @@ struct Maker<'s> {
 }
 
 impl<'s> Maker<'s> {
+    fn answer(&mut self, schema: &AnswerSchema, effort: &mut Effort, bytes_max: usize) -> Result<Value, LlmError> {
+        let mut why = String::new();
+        for _ in 0..TRIES_MAX {
+            let stuck = match self.attempt(schema, effort, bytes_max.min(BYTES_MAX)) {
+                Ok(answer) => return Ok(answer),
+                Err(stuck) => stuck,
+            };
+            why = stuck.why;
+            match stuck.cure {
+                Cure::Elsewise(at) => self.vary(&at),
+                Cure::Smaller if !self.lean => self.lean = true,
+                Cure::Smaller | Cure::None => break,
+            }
+        }
+        Err(LlmError::SchemaMismatch(format!("the offline model finds no answer; {why}")))
+    }
+
+    fn values_taken(&self) -> u64 {
+        (VALUES_MAX - self.values_left) as u64
+    }
+
     fn attempt(&mut self, schema: &AnswerSchema, effort: &mut Effort, bytes_max: usize) -> Made<Value> {
         (self.values, self.bytes) = (0, 0);
         let answer = self.value(&[self.document], &Site::root())?;

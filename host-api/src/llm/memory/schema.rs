@@ -6,18 +6,17 @@ mod places;
 mod survey;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
 pub(super) use effort::Effort;
 pub(super) use places::resolve;
+use survey::PATTERNS_MAX;
 pub(super) use survey::schemas;
 
-use crate::llm::backend::LlmError;
-
-/// Largest schema, in bytes.
-const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+use crate::llm::backend::{LlmError, SCHEMA_BYTES_MAX};
 
 /// Memory for one compiled `pattern`, in bytes. The time to compile it follows from that.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
@@ -33,7 +32,17 @@ const MESSAGE_BYTES_MAX: usize = 300;
 pub struct AnswerSchema {
     document: Value,
     validator: Validator,
+    fuel_owed: AtomicU64,
 }
+
+/// Fuel for a schema that is read and compiled: for any, for each of its bytes and for each of its patterns.
+const FUEL_PER_SCHEMA: u64 = 50_000;
+const FUEL_PER_SCHEMA_BYTE: u64 = 500;
+const FUEL_PER_PATTERN: u64 = 750_000;
+
+/// Fuel for a byte of answer that is read, and for a step of a check, which is made twice.
+const FUEL_PER_ANSWER_BYTE: u64 = 8;
+const FUEL_PER_STEP: u64 = 200;
 
 /// Where an answer does not match, and why.
 pub(super) struct Mismatch {
@@ -78,7 +87,29 @@ impl AnswerSchema {
             .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
             .build(&document)
             .map_err(|error| format!("is not a JSON schema that can be used: {}", shorten(&error.to_string())))?;
-        Ok(AnswerSchema { document, validator })
+        let fuel_owed = AtomicU64::new(Self::fuel_to_parse(text));
+        Ok(AnswerSchema { document, validator, fuel_owed })
+    }
+
+    /// Fuel for reading this text, also where it turns out to be no schema.
+    pub fn fuel_to_parse(text: &str) -> u64 {
+        if text.len() > SCHEMA_BYTES_MAX {
+            return 0;
+        }
+        // A keyword may be written in escapes, and one keyword may hold many patterns.
+        let many = ["patternProperties", "\\u006", "\\u007"].iter().any(|sign| text.contains(sign));
+        let patterns = if many { PATTERNS_MAX } else { text.matches("\"pattern\"").count().min(PATTERNS_MAX) };
+        FUEL_PER_SCHEMA + text.len() as u64 * FUEL_PER_SCHEMA_BYTE + patterns as u64 * FUEL_PER_PATTERN
+    }
+
+    /// Fuel for the work since it was last asked: reading the schema and checking answers. A router owes it
+    /// for the guest ([`Router::take_fuel_owed`](crate::llm::Router::take_fuel_owed)).
+    pub fn take_fuel_owed(&self) -> u64 {
+        self.fuel_owed.swap(0, Ordering::Relaxed)
+    }
+
+    pub(super) fn owe_fuel(&self, units: u64) {
+        self.fuel_owed.fetch_add(units, Ordering::Relaxed);
     }
 
     /// Checks an answer.
@@ -95,6 +126,7 @@ impl AnswerSchema {
     /// # Errors
     /// [`LlmError::SchemaMismatch`] if the text is not JSON or does not match.
     pub fn read(&self, text: &str) -> Result<Value, LlmError> {
+        self.owe_fuel(text.len() as u64 * FUEL_PER_ANSWER_BYTE);
         let answer =
             serde_json::from_str(text).map_err(|error| LlmError::SchemaMismatch(format!("it is not JSON: {error}")))?;
         self.check(&answer).map(|()| answer)
@@ -105,7 +137,10 @@ impl AnswerSchema {
     }
 
     pub(super) fn check_within(&self, answer: &Value, effort: &mut Effort) -> Result<(), Mismatch> {
-        effort.take(&self.document, answer)?;
+        let left = effort.left();
+        let taken = effort.take(&self.document, answer);
+        self.owe_fuel(left.saturating_sub(effort.left()) * FUEL_PER_STEP);
+        taken?;
         self.validator
             .validate(answer)
             .map_err(|error| Mismatch { at: error.instance_path().to_string(), why: shorten(&error.to_string()) })

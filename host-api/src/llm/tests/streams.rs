@@ -75,8 +75,8 @@ async fn pieces_come_then_the_whole_answer_then_nothing() {
     let Some(Ok(guest::Delta::ToolCall(call))) = next(&mut host, &stream).await else { panic!() };
     assert_eq!((call.id.as_str(), call.name.as_str(), call.arguments.as_str()), ("1", "add", "{}"));
     assert_eq!(text(next(&mut host, &stream).await), "b");
-    assert!(held(&host).0 > 1024 && held(&host).1 == 1, "what was taken is held until the end");
-    assert_eq!((host.shape().as_str(), host.journal().len()), ("execution open(llm.complete open())", 0));
+    assert!(held(&host).0 > 4096 && held(&host).1 == 1, "what was taken is held until the end");
+    assert_eq!((host.shape().as_str(), host.journal().len()), ("execution open(llm.complete open())", 4));
     let Some(Ok(guest::Delta::Done(response))) = next(&mut host, &stream).await else { panic!() };
     assert_eq!((text_of(&response), response.usage.output_tokens), ("yes", 3));
     assert_eq!((held(&host), host.shape().as_str()), ((5, 0), "execution open(llm.complete ok())"));
@@ -84,7 +84,12 @@ async fn pieces_come_then_the_whole_answer_then_nothing() {
         assert!(next(&mut host, &stream).await.is_none());
     }
     guest::HostCompletion::drop(&mut view(&mut host), stream).unwrap();
-    assert_eq!((held(&host), host.journal()), ((5, 0), vec!["llm.start-stream".to_owned()]));
+    assert_eq!((held(&host), host.journal().len()), ((5, 0), 1 + 7));
+    let (entries, _) = host.state.gate().journal().unwrap().entries();
+    let results: Vec<_> = entries.iter().map(|entry| entry.result.clone().unwrap()).collect();
+    assert_eq!(results[..2], [Value::Null, json!({ "text": "a" })]);
+    assert_eq!(results[4].pointer("/done/usage/output_tokens"), Some(&json!(3)));
+    assert_eq!((results[5].clone(), entries[5].function), (Value::Null, "next"));
 }
 
 #[tokio::test]
@@ -106,9 +111,7 @@ async fn the_offline_provider_streams_what_it_completes() {
 #[tokio::test]
 async fn a_failure_ends_it() {
     let failed = [said("a"), Err(LlmError::Refused("no".to_owned())), said("b")];
-    for (deltas, why) in
-        [(&failed[..], "refused: no"), (&failed[..1], "language models are unavailable: the answer broke off")]
-    {
+    for (deltas, why) in [(&failed[..], "refused: no"), (&failed[..1], "unavailable: the answer broke off")] {
         let mut host = streaming(deltas, Then::Ends).open().await;
         let stream = start_stream(&mut host, ask("x")).unwrap();
         assert_eq!(text(next(&mut host, &stream).await), "a");
@@ -118,7 +121,7 @@ async fn a_failure_ends_it() {
             next => panic!("{next:?}"),
         }
         assert!(next(&mut host, &stream).await.is_none());
-        assert_eq!((held(&host), host.journal()), ((0, 0), vec![format!("llm.start-stream: {why}")]));
+        assert_eq!((held(&host), &host.journal()[2]), ((9 + 1, 0), &format!("llm.next: {why}")));
         assert_eq!(host.tree().children[0].error.as_deref(), Some(why));
     }
 }
@@ -135,23 +138,39 @@ async fn the_deadline_and_a_cancellation_end_it() {
         let Some(Err(guest::Error::Denied(denied))) = next(&mut host, &stream).await else { panic!() };
         assert!(matches!((denied, cancelled), (GuestDenied::TimedOut, false) | (GuestDenied::Cancelled, true)));
         assert!(next(&mut host, &stream).await.is_none());
-        assert_eq!((held(&host), host.shape().as_str()), ((0, 0), "execution open(llm.complete error())"));
+        assert_eq!((held(&host), host.shape().as_str()), ((9 + 1, 0), "execution open(llm.complete error())"));
     }
 }
 
 #[tokio::test]
-async fn dropping_it_gives_everything_back_at_once() {
+async fn dropping_it_gives_back_at_once_what_was_neither_sent_nor_given() {
     let mut host = streaming(&[said("a")], Then::Hangs).open().await;
     let stream = start_stream(&mut host, ask("x")).unwrap();
     text(next(&mut host, &stream).await);
     let gone = Resource::<Completion>::new_own(stream.rep());
     guest::HostCompletion::drop(&mut view(&mut host), stream).unwrap();
-    assert_eq!((held(&host), host.shape().as_str()), ((0, 0), "execution open(llm.complete error())"));
-    assert_eq!(host.journal(), ["llm.start-stream: cancelled"]);
+    assert_eq!((held(&host), host.shape().as_str()), ((9 + 1, 0), "execution open(llm.complete error())"));
+    assert_eq!(host.journal(), ["llm.start-stream", "llm.next"]);
     assert!(view(&mut host).next(lend(&gone)).await.is_err());
     assert!(guest::HostCompletion::drop(&mut view(&mut host), gone).is_err());
     let pending = submit(&mut host, ask("x")).unwrap();
     assert!(view(&mut host).next(Resource::new_borrow(pending.rep())).await.is_err(), "a handle of another kind");
+}
+
+/// Whoever hangs up before the end has had the answer all the same.
+#[tokio::test]
+async fn a_guest_that_never_reads_the_end_pays() {
+    let words = "word ".repeat(60);
+    let mut host = streaming(&[said(&words), Ok(Delta::Done(answer(9, 100)))], Then::Ends).open().await;
+    for round in 1..=3 {
+        let stream = start_stream(&mut host, ask("x")).unwrap();
+        text(next(&mut host, &stream).await);
+        guest::HostCompletion::drop(&mut view(&mut host), stream).unwrap();
+        assert_eq!(host.used(LlmTokens), round * (9 + 100));
+    }
+    let report = host.finish(Outcome::Completed).await;
+    let usage = &report.usage["llm"];
+    assert_eq!((usage["input_tokens"].as_u64(), usage["output_tokens"].as_u64()), (Some(27), Some(300)));
 }
 
 #[tokio::test]
@@ -184,6 +203,8 @@ async fn a_backend_that_panics_leaves_all_in_order() {
     text(next(&mut host, &stream).await);
     assert!(std::panic::AssertUnwindSafe(next(&mut host, &stream)).catch_unwind().await.is_err());
     assert!(next(&mut host, &stream).await.is_none());
-    assert_eq!((held(&host), host.shape().as_str()), ((0, 0), "execution open(llm.complete error())"));
+    assert_eq!((held(&host), host.shape().as_str()), ((9 + 1, 0), "execution open(llm.complete error())"));
+    assert_eq!(host.tree().children[0].error.as_deref(), Some("the host failed"));
+    assert_eq!(host.journal()[2], "llm.next: the host failed");
     assert_eq!(host.finish(Outcome::HostError).await.failures, Vec::<String>::new());
 }

@@ -20,6 +20,11 @@ impl Work {
         left.map(|_| ())
     }
 
+    /// The steps that were taken.
+    pub(super) fn taken(&self) -> u64 {
+        STEPS_MAX - self.0
+    }
+
     pub(super) fn is_used_up(&self) -> bool {
         self.0 == 0
     }

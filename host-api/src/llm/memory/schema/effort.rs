@@ -27,6 +27,11 @@ impl Default for Effort {
 }
 
 impl Effort {
+    /// The steps that are left.
+    pub(in super::super) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Takes what a check of this answer needs.
     pub(in super::super) fn take(&mut self, document: &Value, answer: &Value) -> Result<(), Mismatch> {
         let mut walk = Walk { document, left: self.left };

@@ -13,7 +13,7 @@ const SCHEMAS_MAX: usize = 4_000;
 const CHAIN_MAX: usize = 64;
 
 /// Most different patterns, and the longest of them in bytes.
-const PATTERNS_MAX: usize = 16;
+pub(super) const PATTERNS_MAX: usize = 16;
 const PATTERN_LENGTH_MAX: usize = 1_024;
 
 /// Keywords with which what a reference means depends on where it stands and how one got there.

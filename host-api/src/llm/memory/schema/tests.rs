@@ -106,3 +106,28 @@ fn recursion_through_values_is_followed_as_deep_as_the_answer() {
     let error = twice.check(&deep).unwrap_err().to_string();
     assert!(error.contains("too much work"), "{error}");
 }
+
+/// Compiling a pattern takes as long as reading a page of schema, however it is written.
+#[test]
+fn reading_a_schema_costs_its_length_and_its_patterns() {
+    let fuel = |text: &str| AnswerSchema::parse(text).unwrap().take_fuel_owed();
+    let plain = fuel(r#"{"minLength":1}"#);
+    assert!(fuel(&format!("{{\"enum\":[0{}]}}", ",0".repeat(10_000))) > plain + 19_000 * 500);
+    for pattern in [r#"{"pattern":"^a"}"#, r#"{"\u0070attern":"^a"}"#, r#"{"patternProperties":{"a":{}}}"#] {
+        assert!(fuel(pattern) > plain + 500_000, "{pattern}");
+    }
+    assert!(fuel(r#"{"title":"\u00fc"}"#) < plain + 100_000);
+}
+
+#[test]
+fn checking_an_answer_costs_the_steps_it_takes() {
+    let schema = AnswerSchema::parse(r#"{"items":{"type":"integer"}}"#).unwrap();
+    schema.take_fuel_owed();
+    let fuel = |length: usize| {
+        schema.read(&serde_json::to_string(&vec![1; length]).unwrap()).unwrap();
+        schema.take_fuel_owed()
+    };
+    assert!(fuel(1_000) > 9 * fuel(100));
+    assert!(fuel(1_000) >= 1_000 * 200);
+    assert_eq!(schema.take_fuel_owed(), 0);
+}
