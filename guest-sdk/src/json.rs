@@ -20,7 +20,8 @@ pub(crate) fn read<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
     {
         return Ok(value);
     }
-    Err(Error::Json(format!("{what}: {error}")))
+    let is_other = if error.is_data() { "" } else { " is not JSON" };
+    Err(Error::Json(format!("{what}{is_other}: {error}")))
 }
 
 /// Nothing at all: `null`, the empty string or an object without fields.
@@ -32,7 +33,9 @@ fn read_empty<T: DeserializeOwned>(what: &str) -> Result<T> {
         return Ok(value);
     }
     serde_json::from_str("{}").map_err(|error| match error.to_string() {
-        missing if missing.starts_with("missing field") => Error::Json(format!("{what} is empty: {missing}")),
+        missing if missing.starts_with("missing field") => {
+            Error::Json(format!("{what} is empty: {}", missing.trim_end_matches(" at line 1 column 2")))
+        }
         _ => Error::Json(format!("{what} is empty")),
     })
 }
@@ -98,13 +101,13 @@ mod tests {
         assert_eq!(read("input", ""), Ok(Value::Null));
         assert_eq!(read("input", ""), Ok(String::new()));
         assert_eq!(read("input", ""), Ok(Options::default()));
-        assert_eq!(fails::<Topic>(""), "input is empty: missing field `topic` at line 1 column 2");
+        assert_eq!(fails::<Topic>(""), "input is empty: missing field `topic`");
         assert_eq!(fails::<u32>(""), "input is empty");
     }
 
     #[test]
     fn an_error_is_about_the_json_and_not_about_the_string() {
-        assert_eq!(fails::<Topic>(r#"{"topic": "#), "input: EOF while parsing a value at line 1 column 10");
+        assert_eq!(fails::<Topic>(r#"{"topic": "#), "input is not JSON: EOF while parsing a value at line 1 column 10");
         assert_eq!(fails::<Topic>("{}"), "input: missing field `topic` at line 1 column 2");
         assert_eq!(fails::<String>("7"), "input: invalid type: integer `7`, expected a string at line 1 column 1");
     }

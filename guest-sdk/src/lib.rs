@@ -30,11 +30,15 @@
 //! ```
 //!
 //! ```toml
+//! [package]
+//! name = "answer"
+//! edition = "2024"
+//!
 //! [lib]
 //! crate-type = ["cdylib"]
 //!
 //! [dependencies]
-//! holm-guest = "0.1"
+//! holm-guest = { path = "…/guest-sdk" } # in a checkout of Holm
 //! serde = { version = "1", features = ["derive"] }
 //!
 //! [profile.release]
@@ -45,7 +49,8 @@
 //! codegen-units = 1
 //! ```
 //!
-//! `cargo build --release --target wasm32-wasip2` makes a component of it, which `runtime exec` runs.
+//! `cargo build --release --target wasm32-wasip2` makes a component of it, `target/wasm32-wasip2/release/answer.wasm`,
+//! which `runtime exec` runs. A panic is logged with its place; without `strip` a trap names the functions too.
 //!
 //! A workload imports only what it uses, and each import needs a grant. Of this crate's modules every workload
 //! imports [`events`], which takes the message of a panic. What is refused or runs out is an [`Error`] like any

@@ -7,6 +7,12 @@
 //! | `GET /users/{user}/notes` | the user's notes |
 //! | `GET /live` | the executions under way |
 //!
+//! ```console
+//! $ cargo run -p host-embed -- 8080 &
+//! $ curl -T examples/prebuilt/guest-agents.wasm localhost:8080/workloads/agents
+//! $ curl -d "a better bicycle bell" localhost:8080/users/alice/executions/agents
+//! ```
+//!
 //! A real server takes the user from its authentication, never from the path as this one does, and keeps
 //! `PUT /workloads` and `GET /live` for its operator.
 
@@ -53,11 +59,13 @@ type Failure = (StatusCode, String);
 /// The runtime does not start on this machine.
 pub fn router(compile_in: CompileIn) -> Result<Router, HostError> {
     let notes = Notes::default();
-    let grants = ["notes", "events"].into_iter().map(str::parse::<Grant>).collect::<Result<Grants, _>>();
+    let grants =
+        ["notes", "events", "trace", "llm"].into_iter().map(str::parse::<Grant>).collect::<Result<Grants, _>>();
     let budget = Budget::default()
         .with(BudgetName::Fuel, 2_000_000_000)
         .with(BudgetName::WallMs, 10_000)
-        .with(BudgetName::OutputBytes, 1 << 20);
+        .with(BudgetName::OutputBytes, 1 << 20)
+        .with(BudgetName::LlmTokens, 100_000);
     // Traces of the newest executions. A real server has a backend that takes them elsewhere.
     let trace = MemoryTrace::new(100, 0);
     let builder = Runtime::builder().executions_max(200).compile_in(compile_in);

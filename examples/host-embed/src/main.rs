@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use holm_runtime::{CompileIn, CompilerCommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The argument by which the server starts itself to compile what users upload.
 const COMPILE_WORKER: &str = "compile-worker";
@@ -33,7 +34,8 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     let port = std::env::args().nth(1).map_or(Ok(8080), |port| port.parse::<u16>());
     let port = port.map_err(|error| format!("usage: host-embed [PORT]: {error}"))?;
     let router = host_embed::router(CompileIn::Child(CompilerCommand::this_program(COMPILE_WORKER)))?;
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    let listener = listener.map_err(|error| format!("port {port} cannot be listened on: {error}"))?;
     println!("http://{}", listener.local_addr()?);
 
     let served = axum::serve(listener, router).with_graceful_shutdown(asked_to_stop());
@@ -45,9 +47,16 @@ async fn serve() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A server that cannot hear Ctrl-C stops at once.
+/// By Ctrl-C, or by who manages services. A server that cannot hear them stops at once.
 async fn asked_to_stop() {
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        eprintln!("Ctrl-C cannot be heard: {error}");
+    let heard = async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+        }
+    };
+    if let Err(error) = heard.await {
+        eprintln!("signals cannot be heard: {error}");
     }
 }

@@ -49,7 +49,7 @@ impl Server {
         server
     }
 
-    fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+    fn call(&self, method: &str, path: &str, body: impl AsRef<[u8]>) -> (u16, String) {
         let mut answer = String::new();
         send(self.address, method, path, body).read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -81,14 +81,13 @@ impl Server {
     }
 }
 
-fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
+fn send(address: SocketAddr, method: &str, path: &str, body: impl AsRef<[u8]>) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
+    let body = body.as_ref();
     let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n")
+        .unwrap();
+    stream.write_all(body).unwrap();
     stream
 }
 
@@ -114,6 +113,16 @@ fn two_users_at_once_see_their_own_notes_only() {
         assert_eq!(server.get(&format!("/users/{user}/notes")), json!(expected));
     }
     assert_eq!(server.get("/users/carol/notes"), json!([]));
+}
+
+#[test]
+fn a_workload_that_asks_models_runs() {
+    let server = Server::start();
+    let agents = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../prebuilt/guest-agents.wasm")).unwrap();
+    assert_eq!(server.call("PUT", "/workloads/agents", agents).0, 201);
+    let (status, record) = server.run("alice", "agents", "a better bicycle bell");
+    assert_eq!((status, &record["outcome"]["kind"]), (200, &json!("completed")), "{record}");
+    assert!(record["usage"]["llm"]["requests"].as_u64() >= Some(5), "{record}");
 }
 
 #[test]
