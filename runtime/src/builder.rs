@@ -202,6 +202,11 @@ impl RuntimeBuilder {
         let threads = self.guest_threads.unwrap_or_else(cores);
         let disk = self.cache_dir.map(|dir| DiskCache::open(&dir, &engine.fingerprint)).transpose()?;
         let scratch = self.scratch_dir.map(|dir| ScratchRoot::open(&dir)).transpose()?;
+        if let CompileIn::ThisProcess = self.compile_in {
+            // The compiler's threads, of which a process has one set, would ask the environment how many they be.
+            // Where the embedder has made them already that is well.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(cores()).build_global();
+        }
         let guests = guest_threads(threads)?;
         let compiler = Compiler::new(CompilerParts {
             engine: engine.engine.clone(),

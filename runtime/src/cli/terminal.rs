@@ -94,5 +94,7 @@ static COLOUR: OnceLock<Colour> = OnceLock::new();
 pub(super) fn start() {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let wants_none = set("NO_COLOR").is_some() || set("TERM").is_none_or(|term| term == "dumb");
+    // What draws progress remembers what it finds.
+    let _ = (console::colors_enabled(), console::colors_enabled_stderr(), console::Term::stderr().features());
     COLOUR.get_or_init(|| if wants_none { Colour::Never } else { Colour::Ansi });
 }

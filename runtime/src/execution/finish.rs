@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holm_host_api::{Ending, FinishReport, Outcome, sanitize_text};
+use holm_host_api::{Ending, FinishReport, Journal, Outcome, sanitize_text};
 
 use super::classify::{Verdict, classify};
 use super::invoke::{Stopped, millis};
@@ -69,7 +69,7 @@ impl Ended {
             usage: Usage::read(gate.meter(), millis(cpu), std::mem::take(&mut finish.usage)),
             finish,
         };
-        let journal = gate.journal().map(|journal| journal.entries().0).unwrap_or_default();
-        Execution { record, output: ending.output, cause: verdict.cause, journal }
+        let (journal, journal_missed) = gate.journal().map(Journal::take).unwrap_or_default();
+        Execution { record, output: ending.output, cause: verdict.cause, journal, journal_missed }
     }
 }

@@ -70,6 +70,8 @@ pub struct Execution {
     pub cause: Option<String>,
     /// The host calls, if a journal was asked for.
     pub journal: Vec<JournalEntry>,
+    /// Host calls that were more than it keeps.
+    pub journal_missed: u64,
 }
 
 impl Usage {
@@ -150,7 +152,7 @@ impl Execution {
             outcome,
             ..Record::refused(request.execution, request.user.clone(), digest, error)
         };
-        Execution { record, output: Vec::new(), cause, journal: Vec::new() }
+        Execution { record, output: Vec::new(), cause, journal: Vec::new(), journal_missed: 0 }
     }
 }
 

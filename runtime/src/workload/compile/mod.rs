@@ -25,8 +25,8 @@ use super::{Digest, DiskCache, Shape, Workload, load, matches};
 pub use settings::{CompileIn, CompileLimits, CompilerCommand};
 pub use worker::compile_worker;
 
-/// Workloads that stay compiled in memory.
-const COMPILED_MAX: u64 = 1_000;
+/// Compiled code that stays in memory, in KiB.
+const COMPILED_KIB_MAX: u64 = 1 << 20;
 
 /// Compilations at one time; each uses several cores by itself.
 const COMPILATIONS_MAX: usize = 2;
@@ -56,6 +56,7 @@ pub struct Compiled {
     pub(crate) from: CompiledFrom,
     /// Core instances that one instantiation makes.
     pub(crate) instances: u64,
+    code_kib: u32,
 }
 
 /// Compiling failed.
@@ -108,7 +109,11 @@ impl Compiler {
     pub(crate) fn new(parts: CompilerParts) -> Self {
         Compiler {
             parts,
-            compiled: Cache::builder().max_capacity(COMPILED_MAX).time_to_idle(Duration::from_secs(24 * 3600)).build(),
+            compiled: Cache::builder()
+                .weigher(|_, compiled: &Arc<Compiled>| compiled.code_kib)
+                .max_capacity(COMPILED_KIB_MAX)
+                .time_to_idle(Duration::from_secs(24 * 3600))
+                .build(),
             refused: Cache::builder().max_capacity(REFUSALS_MAX).time_to_live(REFUSAL_TIME).build(),
             flights: Mutex::default(),
             turns: Semaphore::new(COMPILATIONS_MAX),
@@ -245,7 +250,10 @@ impl Compiler {
         let entry = entry.ok_or_else(|| CompileError::Refused("its entry point is gone".into()))?;
         let pre = self.parts.linker.instantiate_pre(component).map_err(refused)?;
         let instances = workload.inspection().footprint.core_instances;
-        Ok(Arc::new(Compiled { pre, entry, shape, from, instances }))
+        let code = component.image_range();
+        // A small workload takes more than its code.
+        let code_kib = u32::try_from((code.end.addr() - code.start.addr()) / 1024).unwrap_or(u32::MAX).max(64);
+        Ok(Arc::new(Compiled { pre, entry, shape, from, instances, code_kib }))
     }
 }
 
