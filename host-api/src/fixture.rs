@@ -180,7 +180,7 @@ impl Host {
 
     /// The journal: a line a call, with the error of those that were denied.
     pub(crate) fn journal(&self) -> Vec<String> {
-        let (entries, more) = self.state.gate().journal().unwrap().take();
+        let (entries, more) = self.state.gate().journal().unwrap().entries();
         assert_eq!(more, 0);
         let line = |entry: JournalEntry| match entry.result {
             Ok(_) => format!("{}.{}", entry.capability, entry.function),

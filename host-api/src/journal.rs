@@ -48,6 +48,13 @@ impl Journal {
         }
     }
 
+    /// The entries so far, and how many more there were.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> (Vec<JournalEntry>, u64) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.entries.clone(), kept.sequence - kept.entries.len() as u64)
+    }
+
     /// Takes the entries, and says how many more there were than it keeps.
     pub fn take(&self) -> (Vec<JournalEntry>, u64) {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));

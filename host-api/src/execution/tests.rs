@@ -82,7 +82,7 @@ async fn the_journal_has_what_was_answered() {
     view(&mut host).get_remaining().unwrap();
     view(&mut host).get_config("k".to_owned()).unwrap();
     view(&mut host).is_cancelled().unwrap();
-    let (entries, _) = host.state.gate().journal().unwrap().take();
+    let (entries, _) = host.state.gate().journal().unwrap().entries();
     let answers: Vec<_> = entries.iter().map(|entry| (entry.function, entry.result.as_ref().unwrap())).collect();
     assert_eq!((answers[0].0, &answers[0].1["user"]), ("get-identity", &json!("alice")));
     assert_eq!((answers[1].0, &answers[1].1["llm_tokens"]), ("get-remaining", &json!(7)));

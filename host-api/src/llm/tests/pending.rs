@@ -31,7 +31,7 @@ async fn an_answer_is_there_once() {
     assert_eq!(begun.elapsed().as_secs(), 2, "both were under way at once");
     assert_eq!(text_of(&get(&mut host, &two).unwrap().unwrap()), "two");
     assert_eq!(host.shape(), "execution open(llm.complete ok(), llm.complete ok())");
-    let (entries, _) = host.state.gate().journal().unwrap().take();
+    let (entries, _) = host.state.gate().journal().unwrap().entries();
     let shown = |entry: &crate::JournalEntry| (entry.function, entry.result.clone().unwrap());
     let journal: Vec<_> = entries.iter().map(shown).collect();
     let none = |function| (function, Value::Null);

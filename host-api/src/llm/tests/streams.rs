@@ -85,7 +85,7 @@ async fn pieces_come_then_the_whole_answer_then_nothing() {
     }
     guest::HostCompletion::drop(&mut view(&mut host), stream).unwrap();
     assert_eq!((held(&host), host.journal().len()), ((5, 0), 1 + 7));
-    let (entries, _) = host.state.gate().journal().unwrap().take();
+    let (entries, _) = host.state.gate().journal().unwrap().entries();
     let results: Vec<_> = entries.iter().map(|entry| entry.result.clone().unwrap()).collect();
     assert_eq!(results[..2], [Value::Null, json!({ "text": "a" })]);
     assert_eq!(results[4].pointer("/done/usage/output_tokens"), Some(&json!(3)));
