@@ -168,7 +168,13 @@ impl Exec {
             Err(error) => {
                 let digest = Digest::of(bytes);
                 let record = Record::refused(Uuid::now_v7(), self.user.clone(), digest, error.to_string());
-                return Ok(Execution { record, output: Vec::new(), cause: None, journal: Vec::new(), journal_missed: 0 });
+                return Ok(Execution {
+                    record,
+                    output: Vec::new(),
+                    cause: None,
+                    journal: Vec::new(),
+                    journal_missed: 0,
+                });
             }
         };
         let mut request = ExecutionRequest::new(self.user.clone(), workload).input(input).budget(self.budget());
