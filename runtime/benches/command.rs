@@ -13,26 +13,11 @@ use common::{Samples, Table, measures, ms};
 /// The whole command may take so long.
 const TIME_MAX: Duration = Duration::from_millis(40);
 
-/// Gives back what it gets.
-const ECHO: &str = r#"
-(component
-  (core module $m
-    (memory (export "memory") 1)
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-    (func (export "run") (param $at i32) (param $length i32) (result i32)
-      (i32.store (i32.const 4) (local.get $at))
-      (i32.store (i32.const 8) (local.get $length))
-      (i32.const 0)))
-  (core instance $i (instantiate $m))
-  (func (export "run") (param "input" string) (result (result string (error string)))
-    (canon lift (core func $i "run") (memory $i "memory") (realloc (func $i "realloc")))))
-"#;
-
 fn main() {
     let runs = if measures() { 50 } else { 2 };
     let folder = tempfile::tempdir().unwrap();
     let workload = folder.path().join("echo.wat");
-    std::fs::write(&workload, ECHO).unwrap();
+    std::fs::write(&workload, common::echo()).unwrap();
     let mut rows = [
         ("/bin/true", Samples::default()),
         ("runtime limits (no engine, no workload)", Samples::default()),

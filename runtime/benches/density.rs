@@ -48,21 +48,6 @@ const PARKED: &str = r#"
     (canon lift (core func $i "run") (memory $i "memory") (realloc (func $i "realloc")))))
 "#;
 
-/// Gives back what it gets.
-const ECHO: &str = r#"
-(component
-  (core module $m
-    (memory (export "memory") 1)
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-    (func (export "run") (param $at i32) (param $length i32) (result i32)
-      (i32.store (i32.const 4) (local.get $at))
-      (i32.store (i32.const 8) (local.get $length))
-      (i32.const 0)))
-  (core instance $i (instantiate $m))
-  (func (export "run") (param "input" string) (result (result string (error string)))
-    (canon lift (core func $i "run") (memory $i "memory") (realloc (func $i "realloc")))))
-"#;
-
 fn main() {
     let (parked_max, fresh) = if measures() { (10_000, 1_000) } else { (10, 10) };
     let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -75,7 +60,7 @@ async fn run(parked_max: usize, fresh: usize) {
     let runtime = Runtime::builder().executions_max(room).capability(park.clone()).build().unwrap();
     println!("\n{:?}", runtime.allocation());
     let waiting = runtime.intake(PARKED.as_bytes()).unwrap();
-    let echo = runtime.intake(ECHO.as_bytes()).unwrap();
+    let echo = runtime.intake(common::echo().as_bytes()).unwrap();
     runtime.compile(&waiting).await.unwrap();
     let alone = fresh_executions(&runtime, &echo, fresh).await;
     let (before, held_before) = (Process::now(), runtime.held());

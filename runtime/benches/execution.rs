@@ -48,7 +48,7 @@ fn main() {
         Effort { blocks: 1, executions_a_block: 10, throughput: Duration::from_millis(10) }
     };
     assert_eq!(INPUT.len(), 100);
-    let holm = Holm::new(guests::ECHO);
+    let holm = Holm::new(&common::echo());
     let bare = Arc::new(Bare::new(holm.workload.component()));
     one_at_a_time(&holm, &bare, &effort);
     parts(&holm, &effort);

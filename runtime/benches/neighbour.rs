@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use bare::Bare;
-use common::{Samples, Table, measures, median, ms};
-use guests::{KERNELS, component};
+use common::{Samples, Table, component, measures, median, ms};
+use guests::KERNELS;
 
 /// A small execution ends in this time beside spinning guests, 99 times of 100.
 const SPINNERS_TIME_MAX: Duration = Duration::from_millis(20);
@@ -30,6 +30,9 @@ const BULK_RATIO_MAX: f64 = 5.0;
 
 /// Kernels may take so much of what wasmtime takes with fuel.
 const KERNEL_RATIO_MAX: f64 = 1.05;
+
+/// Pages of memory that a guest has at the start.
+const PAGES: u32 = 32;
 
 fn main() {
     let threads = Builder::new_current_thread().enable_all().build().unwrap();
@@ -44,7 +47,7 @@ fn runtime() -> Runtime {
 }
 
 fn take_in(runtime: &Runtime, code: &str) -> Workload {
-    let workload = runtime.intake(component(code).as_bytes()).unwrap();
+    let workload = runtime.intake(component(PAGES, code).as_bytes()).unwrap();
     let caller = Builder::new_current_thread().enable_all().build().unwrap();
     caller.block_on(runtime.compile(&workload)).unwrap();
     workload
@@ -156,7 +159,7 @@ fn beside_bulk_operations(threads: &Threads, cores: usize) {
 
 /// One operation on memory that is there already, in bare wasmtime: the median of some.
 fn longest_fill(threads: &Threads) -> Duration {
-    let bare = Bare::new(&wat::parse_str(component(guests::FILL_TIMES)).unwrap());
+    let bare = Bare::new(&wat::parse_str(component(PAGES, guests::FILL_TIMES)).unwrap());
     let input = if measures() { "twenty bytes: 1 each" } else { "ab" };
     let times = u32::try_from(input.len()).unwrap();
     let mut samples = Samples::default();

@@ -23,7 +23,7 @@ use files::HasFiles;
 pub(crate) use files::{Files, FilesView};
 use random::MeteredRandom;
 pub use stdio::{Capture, Stdio};
-use stdio::{LogWriter, Stdin};
+use stdio::{LogWriter, Stdin, Written};
 
 /// The grant without which an execution gets no scratch folder.
 pub const SCRATCH_GRANT: &str = "scratch";
@@ -149,15 +149,15 @@ pub fn context(gate: &Arc<Gate>, settings: &WasiSettings, stdio: Stdio) -> Resul
     builder.secure_random(MeteredRandom(Arc::clone(meter)));
     builder.insecure_random(MeteredRandom(Arc::clone(meter)));
     let stderr = LogWriter::new(gate);
-    builder.stderr(stderr.clone());
+    builder.stderr(Written(stderr.clone()));
     let mut logs = vec![stderr];
     match stdio {
         Stdio::Command { stdin, stdout } => {
-            builder.stdin(Stdin(MemoryInputPipe::new(stdin))).stdout(stdout);
+            builder.stdin(Stdin(MemoryInputPipe::new(stdin))).stdout(Written(stdout));
         }
         Stdio::Workload => {
             let stdout = LogWriter::new(gate);
-            builder.stdout(stdout.clone());
+            builder.stdout(Written(stdout.clone()));
             logs.push(stdout);
         }
     }

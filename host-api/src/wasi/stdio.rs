@@ -29,6 +29,51 @@ pub enum Stdio {
     Workload,
 }
 
+/// Takes what a guest writes as it comes: there is nothing to wait for.
+pub(super) trait Sink: Clone + Send + Sync + 'static {
+    /// Takes all of it, or ends the execution.
+    fn write(&self, bytes: Bytes) -> StreamResult<()>;
+}
+
+/// A sink as WASI's streams want it.
+#[derive(Clone)]
+pub(super) struct Written<S>(pub(super) S);
+
+impl<S: Sink> OutputStream for Written<S> {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_CHUNK_BYTES)
+    }
+}
+
+#[async_trait::async_trait]
+impl<S: Sink> Pollable for Written<S> {
+    async fn ready(&mut self) {}
+}
+
+impl<S: Sink> IsTerminal for Written<S> {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl<S: Sink> StdoutStream for Written<S> {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
 /// Collects what a guest writes, within `output_bytes`. Clones share what they collect.
 #[derive(Clone)]
 pub struct Capture {
@@ -50,8 +95,8 @@ impl Capture {
 
 /// A guest's write past the budget ends the execution: a guest that ignores errors would flood for ever.
 /// What fits is kept.
-impl OutputStream for Capture {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+impl Sink for Capture {
+    fn write(&self, bytes: Bytes) -> StreamResult<()> {
         self.meter.owe_fuel(bytes.len() as u64);
         let fits = self.meter.charge_up_to(BudgetName::OutputBytes, bytes.len() as u64);
         let fits = usize::try_from(fits).unwrap_or(usize::MAX);
@@ -62,35 +107,6 @@ impl OutputStream for Capture {
             return Err(StreamError::Trap(wasmtime::Error::new(self.meter.refuse(BudgetName::OutputBytes, used))));
         }
         Ok(())
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_CHUNK_BYTES)
-    }
-}
-
-#[async_trait::async_trait]
-impl Pollable for Capture {
-    async fn ready(&mut self) {}
-}
-
-impl IsTerminal for Capture {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for Capture {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(tokio::io::sink())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
     }
 }
 
@@ -136,8 +152,8 @@ impl LogWriter {
     }
 }
 
-impl OutputStream for LogWriter {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+impl Sink for LogWriter {
+    fn write(&self, bytes: Bytes) -> StreamResult<()> {
         self.gate.meter().owe_fuel(bytes.len() as u64);
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -147,35 +163,6 @@ impl OutputStream for LogWriter {
             }
         }
         Ok(())
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_CHUNK_BYTES)
-    }
-}
-
-#[async_trait::async_trait]
-impl Pollable for LogWriter {
-    async fn ready(&mut self) {}
-}
-
-impl IsTerminal for LogWriter {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for LogWriter {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(tokio::io::sink())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
     }
 }
 

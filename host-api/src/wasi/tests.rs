@@ -10,9 +10,9 @@ use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::cli::{StdoutStream as _, WasiCliView as _};
 use wasmtime_wasi::p2::bindings::cli::{stderr::Host as _, stdout::Host as _};
 use wasmtime_wasi::p2::bindings::random::random::Host as _;
-use wasmtime_wasi::p2::{OutputStream, StreamError, StreamResult};
+use wasmtime_wasi::p2::{StreamError, StreamResult};
 
-use super::stdio::{LOG_LINE_BYTES_MAX, LogWriter};
+use super::stdio::{LOG_LINE_BYTES_MAX, LogWriter, Sink, Written};
 use super::{Capture, Preopen, Stdio, WasiSettings, context};
 use crate::fixture::{Fixture, Host, scope};
 use crate::{Budget, BudgetName, Exhausted, Gate, Meter, Outcome};
@@ -26,7 +26,7 @@ fn writer(host: &Host) -> LogWriter {
 }
 
 #[track_caller]
-fn write(stream: &mut impl OutputStream, bytes: &[u8]) {
+fn write(stream: &impl Sink, bytes: &[u8]) {
     stream.write(Bytes::copy_from_slice(bytes)).unwrap();
 }
 
@@ -47,32 +47,32 @@ fn refused(written: StreamResult<()>) -> Exhausted {
 #[tokio::test]
 async fn lines_are_logged_as_they_end() {
     let host = host().await;
-    let mut stderr = writer(&host);
-    write(&mut stderr, b"one\ntwo\n\nthr");
+    let stderr = writer(&host);
+    write(&stderr, b"one\ntwo\n\nthr");
     assert_eq!(host.log_lines(), ["one", "two", ""]);
-    write(&mut stderr, b"");
-    write(&mut stderr, b"ee");
+    write(&stderr, b"");
+    write(&stderr, b"ee");
     assert_eq!(host.log_lines(), Vec::<String>::new());
-    write(&mut stderr, b"\nfour\r\n\xff\n");
+    write(&stderr, b"\nfour\r\n\xff\n");
     assert_eq!(host.log_lines(), ["three", "four\r", "\u{fffd}"]);
 }
 
 #[tokio::test]
 async fn a_character_may_come_in_two_writes() {
     let host = host().await;
-    let mut stderr = writer(&host);
+    let stderr = writer(&host);
     let (first, second) = "grün\n".as_bytes().split_at(3);
-    write(&mut stderr, first);
-    write(&mut stderr, second);
+    write(&stderr, first);
+    write(&stderr, second);
     assert_eq!(host.log_lines(), ["grün"]);
 }
 
 #[tokio::test]
 async fn clones_of_a_stream_write_one_line() {
     let host = host().await;
-    let mut stderr = writer(&host);
+    let stderr = writer(&host);
     let mut again = stderr.clone();
-    write(&mut stderr, b"a");
+    write(&stderr, b"a");
     write(&mut again, b"b\n");
     assert_eq!(host.log_lines(), ["ab"]);
 }
@@ -80,24 +80,24 @@ async fn clones_of_a_stream_write_one_line() {
 #[tokio::test]
 async fn a_long_line_is_cut() {
     let host = host().await;
-    let mut stderr = writer(&host);
+    let stderr = writer(&host);
     let lengths = |host: &Host| host.log_lines().iter().map(String::len).collect::<Vec<_>>();
-    write(&mut stderr, &[b'x'; 3 * LOG_LINE_BYTES_MAX]);
-    write(&mut stderr, b"\n");
+    write(&stderr, &[b'x'; 3 * LOG_LINE_BYTES_MAX]);
+    write(&stderr, b"\n");
     assert_eq!(lengths(&host), [LOG_LINE_BYTES_MAX; 3], "in one write, and without an empty line after it");
     for _ in 0..9 {
-        write(&mut stderr, &[b'y'; 1024]);
+        write(&stderr, &[b'y'; 1024]);
     }
-    write(&mut stderr, b"\nz\n");
+    write(&stderr, b"\nz\n");
     assert_eq!(lengths(&host), [LOG_LINE_BYTES_MAX, 1024, 1]);
 }
 
 #[tokio::test]
 async fn a_long_line_is_cut_between_characters() {
     let host = host().await;
-    let mut stderr = writer(&host);
+    let stderr = writer(&host);
     let text = format!("x{}", "ü".repeat(LOG_LINE_BYTES_MAX));
-    write(&mut stderr, format!("{text}\n").as_bytes());
+    write(&stderr, format!("{text}\n").as_bytes());
     let lines = host.log_lines();
     assert_eq!(lines.concat(), text);
     assert!(lines.len() == 3 && lines.iter().all(|line| line.len() <= LOG_LINE_BYTES_MAX));
@@ -109,11 +109,11 @@ proptest! {
     fn no_byte_is_lost_and_no_line_is_too_long(pieces in proptest::collection::vec((0_usize..10_000, any::<bool>()), 1..12)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let host = runtime.block_on(host());
-        let mut stderr = writer(&host);
+        let stderr = writer(&host);
         let mut written = String::new();
         for (length, ends) in pieces {
             let piece = "é".repeat(length / 2) + if ends { "\n" } else { "" };
-            write(&mut stderr, piece.as_bytes());
+            write(&stderr, piece.as_bytes());
             written += &piece;
         }
         stderr.flush_line();
@@ -126,8 +126,8 @@ proptest! {
 #[tokio::test]
 async fn a_line_past_log_bytes_ends_the_execution() {
     let host = Fixture::new().limit(BudgetName::LogBytes, 10).open().await;
-    let mut stderr = writer(&host);
-    write(&mut stderr, b"1234\n");
+    let stderr = writer(&host);
+    write(&stderr, b"1234\n");
     let exhausted = refused(stderr.write(Bytes::from_static(b"123456\n")));
     assert_eq!((exhausted.budget, exhausted.limit, exhausted.used), (BudgetName::LogBytes, 10, 5));
     assert_eq!(host.log_lines(), ["1234"]);
@@ -158,7 +158,7 @@ async fn the_unfinished_line_keeps_within_log_bytes() {
 fn what_a_command_writes_is_kept_up_to_the_limit() {
     let meter = Arc::new(Meter::new(Budget::default().with(BudgetName::OutputBytes, 10)));
     let capture = Capture::new(Arc::clone(&meter));
-    let mut stream = capture.p2_stream();
+    let mut stream = Written(capture.clone()).p2_stream();
     let mut write = |bytes: &'static [u8]| stream.write(Bytes::from_static(bytes));
     write(b"123456").unwrap();
     write(b"7890").unwrap();

@@ -1,4 +1,4 @@
-//! What the benches share: samples of times, and tables of them.
+//! What the benches share: guests, samples of times, and tables of them.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
@@ -7,6 +7,40 @@ use std::time::Duration;
 /// False under `cargo test --benches`, which asks for no more than that a bench still runs.
 pub fn measures() -> bool {
     std::env::args().any(|argument| argument == "--bench")
+}
+
+/// A component with so many pages of memory whose `run` does `code`, then gives back its input. `code` may use the
+/// locals `$a` to `$d` and `$x`, `$y`, the length of the input in `$length`, and memory from 64 KiB on.
+pub fn component(pages: u32, code: &str) -> String {
+    format!(
+        r#"
+(component
+  (core module $m
+    (memory (export "memory") {pages})
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+    (func $fibonacci (param $n i32) (result i32)
+      (if (result i32) (i32.lt_u (local.get $n) (i32.const 2))
+        (then (local.get $n))
+        (else (i32.add
+          (call $fibonacci (i32.sub (local.get $n) (i32.const 1)))
+          (call $fibonacci (i32.sub (local.get $n) (i32.const 2)))))))
+    (func (export "run") (param $at i32) (param $length i32) (result i32)
+      (local $a i32) (local $b i32) (local $c i32) (local $d i32) (local $x i64) (local $y f64)
+      {code}
+      (i32.store (i32.const 0) (i32.const 0))
+      (i32.store (i32.const 4) (local.get $at))
+      (i32.store (i32.const 8) (local.get $length))
+      (i32.const 0)))
+  (core instance $i (instantiate $m))
+  (func (export "run") (param "input" string) (result (result string (error string)))
+    (canon lift (core func $i "run") (memory $i "memory") (realloc (func $i "realloc")))))
+"#
+    )
+}
+
+/// Gives back what it gets. 64 KiB of memory.
+pub fn echo() -> String {
+    component(1, "")
 }
 
 /// Times of one kind.

@@ -1,25 +1,5 @@
 //! The guests, in text form.
 
-/// Gives back what it gets. 64 KiB of memory.
-pub const ECHO: &str = r#"
-(component
-  (core module $m
-    (memory (export "memory") 1)
-    (global $free (mut i32) (i32.const 1024))
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
-      (local $at i32)
-      (local.set $at (global.get $free))
-      (global.set $free (i32.add (local.get $at) (local.get 3)))
-      (local.get $at))
-    (func (export "run") (param $at i32) (param $length i32) (result i32)
-      (i32.store (i32.const 4) (local.get $at))
-      (i32.store (i32.const 8) (local.get $length))
-      (i32.const 0)))
-  (core instance $i (instantiate $m))
-  (func (export "run") (param "input" string) (result (result string (error string)))
-    (canon lift (core func $i "run") (memory $i "memory") (realloc (func $i "realloc")))))
-"#;
-
 /// Calls that [`CLOCK`] makes.
 pub const CLOCK_CALLS: u32 = 10_000;
 

@@ -1,33 +1,4 @@
-//! The guests: an entry point that gives back its input, after some code.
-
-/// A component whose `run` does `code` first. `code` may use the locals `$a` to `$d` and `$x`, `$y`, the length
-/// of the input in `$length`, and memory from 1 MiB on.
-pub fn component(code: &str) -> String {
-    format!(
-        r#"
-(component
-  (core module $m
-    (memory (export "memory") 32)
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-    (func $fibonacci (param $n i32) (result i32)
-      (if (result i32) (i32.lt_u (local.get $n) (i32.const 2))
-        (then (local.get $n))
-        (else (i32.add
-          (call $fibonacci (i32.sub (local.get $n) (i32.const 1)))
-          (call $fibonacci (i32.sub (local.get $n) (i32.const 2)))))))
-    (func (export "run") (param $at i32) (param $length i32) (result i32)
-      (local $a i32) (local $b i32) (local $c i32) (local $d i32) (local $x i64) (local $y f64)
-      {code}
-      (i32.store (i32.const 0) (i32.const 0))
-      (i32.store (i32.const 4) (local.get $at))
-      (i32.store (i32.const 8) (local.get $length))
-      (i32.const 0)))
-  (core instance $i (instantiate $m))
-  (func (export "run") (param "input" string) (result (result string (error string)))
-    (canon lift (core func $i "run") (memory $i "memory") (realloc (func $i "realloc")))))
-"#
-    )
-}
+//! What the guests do; see `common::component`.
 
 /// Never ends.
 pub const SPIN: &str = "(loop $again (br $again))";
