@@ -176,11 +176,11 @@ fn refusals_say_why_in_a_sentence() {
     assert!(status == 422 && sentence.starts_with("not WebAssembly: "), "{status} {sentence}");
     assert_eq!(server.call("PUT", "/workloads/.bad", NOTE).0, 400);
     assert_eq!(server.call("POST", "/users/alice/executions/other", "").0, 404);
-    assert_eq!(server.call("POST", "/users/alice/executions/note", &"x".repeat(1 << 21)).0, 413);
+    assert_eq!(server.call("POST", "/users/alice/executions/note", "x".repeat(1 << 21)).0, 413);
 
     let import = r#"(import "wasi:sockets/network@0.2.0" (instance))"#;
     let (status, _) =
-        server.call("PUT", "/workloads/sockets", &SPIN.replacen("(component", &format!("(component {import}"), 1));
+        server.call("PUT", "/workloads/sockets", SPIN.replacen("(component", &format!("(component {import}"), 1));
     assert_eq!(status, 201);
     let (status, record) = server.run("alice", "sockets", "");
     assert_eq!((status, &record["outcome"]["kind"]), (403, &json!("refused")), "{record}");
