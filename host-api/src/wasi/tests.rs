@@ -71,9 +71,9 @@ async fn a_character_may_come_in_two_writes() {
 async fn clones_of_a_stream_write_one_line() {
     let host = host().await;
     let stderr = writer(&host);
-    let mut again = stderr.clone();
+    let again = stderr.clone();
     write(&stderr, b"a");
-    write(&mut again, b"b\n");
+    write(&again, b"b\n");
     assert_eq!(host.log_lines(), ["ab"]);
 }
 
