@@ -7,6 +7,7 @@
 //! | `isolation` | nothing of one execution is in another, and nothing is left after it |
 //! | `lifecycle` | capabilities finish in reverse order on every outcome, also when a backend hangs or panics |
 //! | `rooms` | what guests see of each capability |
+//! | `security` | attacks: of each class of them many, beside a neighbour that goes on |
 //! | `wasi` | stdio, arguments, environment and folders |
 //! | `cache` | compiled code on disk |
 //! | `examples` | the example workloads, and that they are not older than their sources |
@@ -27,5 +28,6 @@ mod isolation;
 mod lifecycle;
 mod outcomes;
 mod rooms;
+mod security;
 mod support;
 mod wasi;
