@@ -17,11 +17,16 @@
 //! `guests` has what the guests are made of. Further attacks on the intake are beside it, in
 //! `runtime/src/workload/tests`.
 
+mod arguments;
 mod cpu;
 mod crowds;
 mod guests;
+mod intake;
+mod isolation;
 mod memory;
+mod names;
 mod panics;
+mod peak;
 mod stack;
 mod waiting;
 

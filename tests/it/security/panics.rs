@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use holm_host_api::{Capability, CapabilityContext, Ending, Gate, HasView, HostError, Outcome, State, View};
+use holm_host_api::{Capability, CapabilityContext, Ending, Gate, HostError, Outcome, State, View};
 use wasmtime::component::Linker;
 
 use super::guests::Guest;
