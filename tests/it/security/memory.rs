@@ -241,3 +241,28 @@ async fn handles_that_are_left_behind_go_with_the_execution() {
         assert_eq!(execution.record.outcome, Outcome::Completed, "{:?}", execution.record.error);
     }
 }
+
+/// A journal keeps what the guest reads, however often it reads it.
+#[tokio::test]
+async fn a_journal_of_large_results_is_bounded() {
+    let host = Host::new();
+    let body = format!(
+        "(memory.fill (i32.const 65536) (i32.const 120) (i32.const 1000000)) (global.set $next (i32.const 1100000))
+         (call $publish (i32.const 2048) (i32.const 1) (i32.const 65536) (i32.const 1000000) (i32.const 16))
+         (local.set $ptr (i32.load (i32.const 24))) (local.set $len (i32.load (i32.const 28)))
+         {} (local.set $len (i32.const 0))",
+        times(
+            300,
+            "(global.set $next (i32.const 1200000))
+             (call $resolve (local.get $ptr) (local.get $len) (i32.const 16))"
+        )
+    );
+    let guest = Guest::new(&["publish", "resolve"], body).pages(40).with("(data (i32.const 2048) \"x\")");
+    let mut request = request(&host, "mallory", &guest).budget(Budget::default());
+    request.journal_entries_max = 10_000;
+    let execution = attack_with(&host, request).await;
+    assert_eq!(execution.record.outcome, Outcome::Completed, "{:?}", execution.record.error);
+    assert_eq!(execution.record.usage.get("host_calls"), Some(301));
+    let kept: usize = execution.journal.iter().map(|entry| serde_json::to_vec(entry).unwrap().len()).sum();
+    assert!(execution.journal.len() > 10 && kept < 70 << 20, "{} entries, {kept} bytes", execution.journal.len());
+}
