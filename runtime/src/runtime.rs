@@ -124,7 +124,7 @@ impl Runtime {
             .registry
             .enter(request.execution, &request.user, cancellation)
             .ok_or(Refusal::IdInUse(request.execution))?;
-        let permit = self.inner.admission.wait(&request.workload.inspection().footprint).await?;
+        let permit = self.inner.admission.wait(&request.user, &request.workload.inspection().footprint).await?;
         Ok(Admitted { permit, registered })
     }
 

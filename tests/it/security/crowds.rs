@@ -96,3 +96,18 @@ async fn three_thousand_starts_and_cancels_leave_nothing() {
 async fn a_hundred_thousand_starts_and_cancels_leave_nothing() {
     start_and_stop(100_000).await;
 }
+
+/// Mallory asks for ten times the places that there are, and does nothing in them. Users take turns at the places
+/// that get free: the neighbour waits for one of them and not for all of mallory's.
+#[tokio::test]
+async fn a_crowd_that_waits_for_places_holds_up_nobody_elses_turn() {
+    let host = Host::with(|builder| builder.executions_max(20));
+    let sleep = Guest::new(&["timer", "block"], "(call $block (call $timer (i64.const 360000000000000)))");
+    let requests = (0..200).map(|_| {
+        let budget = Budget::default().with(BudgetName::WallMs, 300);
+        request(&host, "mallory", &sleep).budget(budget)
+    });
+    for execution in attack_at_once(&host, requests.collect()).await {
+        assert_eq!(exceeded(&execution), BudgetName::WallMs);
+    }
+}
