@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
+/// Bytes of results that a journal keeps. What a guest reads over and over costs it fuel, and is kept each time.
+const RESULT_BYTES_MAX: usize = 64 << 20;
+
 /// One host call, as the guest saw it.
 #[derive(Clone, Debug, Serialize)]
 pub struct JournalEntry {
@@ -20,7 +23,7 @@ pub struct JournalEntry {
     pub result: Result<Value, String>,
 }
 
-/// Keeps the journal of one execution, up to a number of entries; what comes after is counted.
+/// Keeps the journal of one execution, up to a number of entries and to 64 MiB of results; what comes after is counted.
 #[derive(Debug)]
 pub struct Journal {
     entries_max: usize,
@@ -31,6 +34,7 @@ pub struct Journal {
 struct Kept {
     entries: Vec<JournalEntry>,
     sequence: u64,
+    result_bytes: usize,
 }
 
 impl Journal {
@@ -43,7 +47,11 @@ impl Journal {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         entry.sequence = kept.sequence;
         kept.sequence += 1;
-        if kept.entries.len() < self.entries_max {
+        let complete = kept.entries.len() as u64 == entry.sequence;
+        let result_bytes = kept.result_bytes + entry.result.as_ref().map_or_else(String::len, bytes);
+        // A journal without a gap is one that can be followed to its end.
+        if complete && kept.entries.len() < self.entries_max && result_bytes <= RESULT_BYTES_MAX {
+            kept.result_bytes = result_bytes;
             kept.entries.push(entry);
         }
     }
@@ -61,4 +69,15 @@ impl Journal {
         let missed = kept.sequence - kept.entries.len() as u64;
         (kept.entries, missed)
     }
+}
+
+/// About what a value takes.
+fn bytes(value: &Value) -> usize {
+    let inner = match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(bytes).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| key.len() + bytes(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + inner
 }

@@ -11,7 +11,7 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use crate::host_call::FUEL_PER_CALL;
-use crate::wasi::{FilesView, Wasi};
+use crate::wasi::{FilesView, PollView, Wasi};
 use crate::{Budget, BudgetName, CapabilityContext, Exhausted, Gate, HostError, OpenCapability};
 
 /// Owed fuel is taken from the store once it is this much: taking it costs more than owing it.
@@ -71,6 +71,12 @@ impl State {
         self.count_host_call();
         let given = WasiFilesystemCtxView { ctx: self.wasi.ctx.filesystem(), table: &mut self.table };
         FilesView { given, files: &mut self.wasi.files, meter: self.gate.meter() }
+    }
+
+    /// The view that WASI's poll gets.
+    pub(crate) fn poll(&mut self) -> PollView<'_> {
+        self.count_host_call();
+        PollView { table: &mut self.table, meter: self.gate.meter() }
     }
 
     /// The guest will not run again: reads what only the state knows into the meter, logs the unfinished

@@ -4,7 +4,9 @@ use std::hash::{Hash as _, Hasher};
 
 use holm_host_api::HostError;
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OperatorCost, OptLevel, PoolingAllocationConfig, Strategy,
+};
 
 /// Stack that a guest may use, in bytes. Beyond it the guest traps.
 const WASM_STACK_BYTES: usize = 1024 * 1024;
@@ -116,6 +118,7 @@ fn base_config() -> Config {
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
         .consume_fuel(true)
+        .operator_cost(operator_cost())
         .memory_init_cow(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
@@ -137,6 +140,25 @@ fn base_config() -> Config {
         .wasm_wide_arithmetic(false)
         .wasm_relaxed_simd(false);
     config
+}
+
+/// An operator costs a unit of fuel by default, which is about what it takes. These leave the guest's code for the
+/// host's, which takes as long as hundreds of others, also where they move nothing. What they move costs extra.
+fn operator_cost() -> OperatorCost {
+    OperatorCost {
+        MemoryGrow: u8::MAX,
+        TableGrow: u8::MAX,
+        MemoryFill: 50,
+        MemoryCopy: 50,
+        MemoryInit: 50,
+        TableFill: 50,
+        TableCopy: 50,
+        TableInit: 50,
+        DataDrop: 60,
+        ElemDrop: u8::MAX,
+        RefFunc: 60,
+        ..OperatorCost::new()
+    }
 }
 
 /// A component has one memory as a rule, JavaScript's three. Slots cost address space, so that very large pools get

@@ -133,7 +133,7 @@ impl Runtime {
             .registry
             .enter(request.execution, &request.user, cancellation)
             .ok_or(Refusal::IdInUse(request.execution))?;
-        let permit = self.inner.admission.wait(&request.workload.inspection().footprint).await?;
+        let permit = self.inner.admission.wait(&request.user, &request.workload.inspection().footprint).await?;
         Ok(Admitted { permit, registered })
     }
 
@@ -143,7 +143,9 @@ impl Runtime {
         let inner = Arc::clone(&self.inner);
         let unended = Arc::clone(&asked);
         let stop_if_dropped = asked.cancellation.clone().drop_guard();
-        let begins_here = asked.request.workload.component().len() <= BEGINS_HERE_BYTES_MAX;
+        let workload = &asked.request.workload;
+        let begins_here =
+            workload.component().len() <= BEGINS_HERE_BYTES_MAX && !workload.inspection().copies_between_components;
         let work = async move {
             let (capabilities, scratch) = (&inner.capabilities, inner.scratch.as_ref());
             let instance =

@@ -8,6 +8,7 @@
 //! | `lifecycle` | capabilities finish in reverse order on every outcome, also when a backend hangs or panics |
 //! | `rooms` | what guests see of each capability |
 //! | `scratch` | a scratch folder's quota, its walls, and that it goes |
+//! | `security` | attacks: of each class of them many, beside a neighbour that goes on |
 //! | `wasi` | stdio, arguments, environment and folders |
 //! | `cache` | compiled code on disk: what is not ours is not run |
 //! | `compile` | a child compiles: bounded, once, and it never outlives its parent |
@@ -31,5 +32,6 @@ mod lifecycle;
 mod outcomes;
 mod rooms;
 mod scratch;
+mod security;
 mod support;
 mod wasi;

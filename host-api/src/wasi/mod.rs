@@ -2,6 +2,7 @@
 //! but what the caller gave.
 
 mod files;
+mod poll;
 mod random;
 mod stdio;
 
@@ -21,6 +22,8 @@ use crate::{BudgetName, Gate, HostError, State};
 
 use files::HasFiles;
 pub(crate) use files::{Files, FilesView};
+use poll::HasPoll;
+pub(crate) use poll::PollView;
 use random::MeteredRandom;
 pub use stdio::{Capture, Stdio};
 use stdio::{LogWriter, Stdin, Written};
@@ -87,7 +90,7 @@ pub struct WasiSettings {
 pub fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let l = linker;
     io::error::add_to_linker::<State, HasTable>(l, |state| state.ctx().table)?;
-    io::poll::add_to_linker::<State, HasTable>(l, |state| state.ctx().table)?;
+    io::poll::add_to_linker::<State, HasPoll>(l, State::poll)?;
     io::streams::add_to_linker::<State, HasTable>(l, |state| state.ctx().table)?;
     clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
     clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;

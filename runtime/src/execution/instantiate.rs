@@ -14,6 +14,10 @@ use super::scratch::{ScratchFolder, ScratchRoot};
 use super::{Asked, ExecutionRequest};
 use crate::workload::{Compiled, Shape};
 
+/// Where components of one workload call one another the engine copies what they pass and asks for no fuel for it. Such
+/// a guest yields every few calls, so that they cannot hold a thread for long.
+const COPYING_YIELD_INTERVAL: u64 = 1_000;
+
 /// A time that no execution reaches: where `wall_ms` is unlimited.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -63,7 +67,11 @@ pub(crate) async fn instantiate(
             return Err(error);
         }
     };
-    match store(engine, State::new(Arc::clone(&gate), opened, wasi)) {
+    let yield_interval = match request.workload.inspection().copies_between_components {
+        true => COPYING_YIELD_INTERVAL,
+        false => FUEL_YIELD_INTERVAL,
+    };
+    match store(engine, State::new(Arc::clone(&gate), opened, wasi), yield_interval) {
         Ok(store) => Ok(Instantiated { store, scratch, compiled, asked: Arc::clone(asked), gate, stdout }),
         Err(error) => Err(HostError::new("the store could not be made").because(error)),
     }
@@ -104,7 +112,7 @@ fn scope(Asked { request, cancellation, .. }: &Asked) -> Scope {
     }
 }
 
-fn store(engine: &Engine, state: State) -> wasmtime::Result<Store<State>> {
+fn store(engine: &Engine, state: State, yield_interval: u64) -> wasmtime::Result<Store<State>> {
     let budget = state.gate().meter().budget();
     let fuel = budget.limit(BudgetName::Fuel);
     // The most that one call can make the host copy: no more than the guest could hold itself.
@@ -112,7 +120,7 @@ fn store(engine: &Engine, state: State) -> wasmtime::Result<Store<State>> {
     let mut store = Store::new(engine, state);
     store.limiter_async(|state| state);
     store.set_fuel(fuel)?;
-    store.fuel_async_yield_interval(Some(FUEL_YIELD_INTERVAL))?;
+    store.fuel_async_yield_interval(Some(yield_interval))?;
     store.set_hostcall_fuel(copied_max);
     store.call_hook_async(SettleHostCalls);
     Ok(store)

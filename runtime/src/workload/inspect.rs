@@ -77,6 +77,9 @@ pub struct Inspection {
     pub counts: Counts,
     /// What instantiating it makes.
     pub footprint: Footprint,
+    /// Its components may call one another with more than numbers. The engine copies what they pass, and asks for no
+    /// fuel for it.
+    pub copies_between_components: bool,
     /// What made it, as it says itself.
     pub producers: Producers,
 }
@@ -238,6 +241,7 @@ pub(super) fn inspect(walked: Walked, component_bytes: u64, origin: Origin) -> R
         exports: bounded_names(found.exports.iter().map(String::as_str)),
         counts: found.counts,
         footprint: found.footprint,
+        copies_between_components: found.copies_between_components,
         producers: found.producers,
     })
 }

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use wasmparser::{
-    BinaryReader, ComponentAlias, ComponentExportSectionReader, ComponentExternalKind, ComponentImportSectionReader,
-    ComponentInstance, ComponentOuterAliasKind, CoreType, CustomSectionReader, Encoding, Instance, KnownCustom,
-    Payload,
+    BinaryReader, CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExportSectionReader,
+    ComponentExternalKind, ComponentImportSectionReader, ComponentInstance, ComponentOuterAliasKind, CoreType,
+    CustomSectionReader, Encoding, Instance, KnownCustom, Payload,
 };
 
 use super::error::IntakeError;
@@ -23,6 +23,8 @@ pub(super) struct Found {
     pub(super) encoding: Encoding,
     pub(super) counts: Counts,
     pub(super) footprint: Footprint,
+    /// One component calls another, or may do so, with more than numbers.
+    pub(super) copies_between_components: bool,
     pub(super) producers: Producers,
     /// Names of the outermost component's imports and exports, in order.
     pub(super) imports: Vec<String>,
@@ -48,6 +50,20 @@ struct Open {
     /// What instantiating each module and component of its index spaces makes.
     modules: Vec<Footprint>,
     components: Vec<Footprint>,
+    /// Of each function and instance of its index spaces: is it the host's?
+    functions: Vec<bool>,
+    instances: Vec<bool>,
+}
+
+impl Open {
+    /// A function or instance takes the next place of its index space.
+    fn define(&mut self, kind: ComponentExternalKind, from_host: bool) {
+        match kind {
+            ComponentExternalKind::Func => self.functions.push(from_host),
+            ComponentExternalKind::Instance => self.instances.push(from_host),
+            _ => {}
+        }
+    }
 }
 
 impl<'a> Tally<'a> {
@@ -56,6 +72,7 @@ impl<'a> Tally<'a> {
             encoding: Encoding::Module,
             counts: Counts::default(),
             footprint: Footprint::default(),
+            copies_between_components: false,
             producers: Producers::default(),
             imports: Vec::new(),
             exports: Vec::new(),
@@ -92,7 +109,14 @@ impl<'a> Tally<'a> {
             self.found.encoding = encoding;
         }
         let footprint = Footprint::default();
-        open.push(Open { encoding, footprint, modules: Vec::new(), components: Vec::new() });
+        open.push(Open {
+            encoding,
+            footprint,
+            modules: Vec::new(),
+            components: Vec::new(),
+            functions: Vec::new(),
+            instances: Vec::new(),
+        });
         at_most("levels of components in one another:", open.len() as u64, limits.nesting_max, offset)
     }
 
@@ -201,6 +225,7 @@ impl<'a> Tally<'a> {
                     if let ComponentInstance::Instantiate { component_index, .. } = instance? {
                         self.instantiate(Encoding::Component, component_index);
                     }
+                    self.open.last_mut().into_iter().for_each(|open| open.instances.push(false));
                 }
             }
             Payload::ComponentAliasSection(s) => {
@@ -214,6 +239,9 @@ impl<'a> Tally<'a> {
                 self.add_definitions(s.count(), s.range().start)?;
                 if let Some(open) = self.open.last_mut() {
                     open.footprint.canonical_functions += u64::from(s.count());
+                }
+                for function in s.clone() {
+                    self.canonical(&function?);
                 }
             }
             Payload::ComponentImportSection(s) => self.component_imports(s)?,
@@ -255,7 +283,13 @@ impl<'a> Tally<'a> {
                 }
                 Ok(())
             }
-            ComponentAlias::InstanceExport { kind, .. } => refuse_higher_order(*kind, offset),
+            ComponentAlias::InstanceExport { kind, instance_index, .. } => {
+                if let Some(open) = self.open.last_mut() {
+                    let from_host = open.instances.get(*instance_index as usize).copied().unwrap_or_default();
+                    open.define(*kind, from_host);
+                }
+                refuse_higher_order(*kind, offset)
+            }
             ComponentAlias::CoreInstanceExport { .. } => Ok(()),
         }
     }
@@ -266,11 +300,27 @@ impl<'a> Tally<'a> {
         for import in section.clone().into_iter_with_offsets() {
             let (offset, import) = import?;
             refuse_higher_order(import.ty.kind(), offset)?;
-            if self.open.len() == 1 {
+            let outermost = self.open.len() == 1;
+            if outermost {
                 self.found.imports.push(import.name.name.to_owned());
             }
+            // What an inner component imports may be another one's.
+            self.open.last_mut().into_iter().for_each(|open| open.define(import.ty.kind(), outermost));
         }
         Ok(())
+    }
+
+    fn canonical(&mut self, function: &CanonicalFunction) {
+        let Some(open) = self.open.last_mut() else { return };
+        match function {
+            CanonicalFunction::Lift { .. } => open.functions.push(false),
+            CanonicalFunction::Lower { func_index, options } => {
+                let from_host = open.functions.get(*func_index as usize).copied().unwrap_or_default();
+                let by_memory = options.iter().any(|option| matches!(option, CanonicalOption::Memory(_)));
+                self.found.copies_between_components |= by_memory && !from_host;
+            }
+            _ => {}
+        }
     }
 
     fn component_exports(&mut self, section: &ComponentExportSectionReader<'_>) -> Result<(), Stop> {
@@ -283,6 +333,13 @@ impl<'a> Tally<'a> {
             }
             // An export is an item of the index space too.
             let Some(open) = self.open.last_mut() else { continue };
+            let exported = match export.kind {
+                ComponentExternalKind::Func => open.functions.get(export.index as usize),
+                ComponentExternalKind::Instance => open.instances.get(export.index as usize),
+                _ => None,
+            };
+            let from_host = exported.copied().unwrap_or_default();
+            open.define(export.kind, from_host);
             let space = match export.kind {
                 ComponentExternalKind::Module => &mut open.modules,
                 ComponentExternalKind::Component => &mut open.components,
