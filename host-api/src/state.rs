@@ -32,6 +32,8 @@ pub struct State {
     wasi: Wasi,
     fuel_left: u64,
     fuel_left_at_yield: u64,
+    /// What was taken last for a memory or table.
+    growing: Option<(BudgetName, u64)>,
 }
 
 impl State {
@@ -41,7 +43,7 @@ impl State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(usize::try_from(budget.limit(BudgetName::Handles)).unwrap_or(usize::MAX));
         let fuel = budget.limit(BudgetName::Fuel);
-        State { gate, opened, table, wasi, fuel_left: fuel, fuel_left_at_yield: fuel }
+        State { gate, opened, table, wasi, fuel_left: fuel, fuel_left_at_yield: fuel, growing: None }
     }
 
     /// The gate of this execution.
@@ -96,11 +98,28 @@ impl State {
         }
     }
 
-    fn take_memory(&self, name: BudgetName, current: usize, desired: usize) -> wasmtime::Result<bool> {
+    /// Takes what a memory or table grows by. Beyond its own maximum it does not grow, which the guest is told.
+    fn take_memory(
+        &mut self,
+        name: BudgetName,
+        current: usize,
+        desired: usize,
+        max: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.growing = None;
+        if max.is_some_and(|max| desired > max) {
+            return Ok(false);
+        }
         let more = desired.saturating_sub(current) as u64;
-        match self.gate.meter().charge(name, more) {
-            Ok(()) => Ok(true),
-            Err(exhausted) => Err(wasmtime::Error::new(exhausted)),
+        self.gate.meter().charge(name, more).map_err(wasmtime::Error::new)?;
+        self.growing = Some((name, more));
+        Ok(true)
+    }
+
+    /// What was taken last did not grow after all.
+    fn give_back(&mut self) {
+        if let Some((name, more)) = self.growing.take() {
+            self.gate.meter().release(name, more);
         }
     }
 }
@@ -177,15 +196,25 @@ impl WasiView for State {
 /// allocator has to guess what happened.
 #[async_trait::async_trait]
 impl ResourceLimiterAsync for State {
-    async fn memory_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
+    async fn memory_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
         if desired > YIELD_MEMORY_BYTES {
             yield_now().await;
         }
-        self.take_memory(BudgetName::MemoryBytes, current, desired)
+        self.take_memory(BudgetName::MemoryBytes, current, desired, max)
     }
 
-    async fn table_growing(&mut self, current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        self.take_memory(BudgetName::TableElements, current, desired)
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.give_back();
+        Ok(())
+    }
+
+    async fn table_growing(&mut self, current: usize, desired: usize, max: Option<usize>) -> wasmtime::Result<bool> {
+        self.take_memory(BudgetName::TableElements, current, desired, max)
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.give_back();
+        Ok(())
     }
 
     fn instances(&self) -> usize {

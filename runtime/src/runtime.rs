@@ -111,9 +111,13 @@ impl Runtime {
     pub async fn execute(&self, request: ExecutionRequest) -> Execution {
         let asked = Asked::now(request);
         let started = async {
-            let admitted = self.admit(&asked).await?;
-            let (compiled, _) = self.inner.compiler.get(&asked.request.workload).await?;
-            Ok((admitted, compiled))
+            let registered = self.admit(&asked)?;
+            let workload = &asked.request.workload;
+            let (compiled, _) = self.inner.compiler.get(workload).await?;
+            // Last: who waits for a compilation takes no place from those who do not.
+            let needs = &workload.inspection().footprint;
+            let permit = self.inner.admission.wait(&asked.request.user, needs).await?;
+            Ok((Admitted { permit, registered }, compiled))
         };
         let started = tokio::select! {
             biased;
@@ -126,15 +130,10 @@ impl Runtime {
         }
     }
 
-    async fn admit(&self, Asked { request, cancellation, .. }: &Asked) -> Result<Admitted, NotStarted> {
+    fn admit(&self, Asked { request, cancellation, .. }: &Asked) -> Result<Registered, NotStarted> {
         user::check(request, &self.inner.capabilities)?;
-        let registered = self
-            .inner
-            .registry
-            .enter(request.execution, &request.user, cancellation)
-            .ok_or(Refusal::IdInUse(request.execution))?;
-        let permit = self.inner.admission.wait(&request.user, &request.workload.inspection().footprint).await?;
-        Ok(Admitted { permit, registered })
+        let registered = self.inner.registry.enter(request.execution, &request.user, cancellation);
+        Ok(registered.ok_or(Refusal::IdInUse(request.execution))?)
     }
 
     /// Instantiate, run, end, finish, clean up: on the guests' threads, where a panic ends the task and no more.
@@ -279,7 +278,9 @@ impl From<CompileError> for NotStarted {
     fn from(error: CompileError) -> Self {
         match error {
             CompileError::Host(error) => NotStarted::Host(error),
-            refused @ CompileError::Refused(_) => NotStarted::Refused(refused.to_string()),
+            refused @ (CompileError::Refused(_) | CompileError::TookTooLong(_)) => {
+                NotStarted::Refused(refused.to_string())
+            }
         }
     }
 }

@@ -65,7 +65,7 @@ async fn echoes(runtime: &Runtime, text: &str) -> bool {
 
 fn refusal(result: Result<CompiledFrom, CompileError>) -> String {
     match result {
-        Err(refused @ CompileError::Refused(_)) => refused.to_string(),
+        Err(refused @ (CompileError::Refused(_) | CompileError::TookTooLong(_))) => refused.to_string(),
         other => panic!("{other:?}"),
     }
 }

@@ -101,7 +101,7 @@ async fn take_in(
     let workload = intake.await.map_err(host_failed)?.map_err(|error| refused(error.to_string()))?;
     // Not needed, but the first execution does not wait for it then.
     server.runtime.compile(&workload).await.map_err(|error| match error {
-        CompileError::Refused(_) => refused(error.to_string()),
+        CompileError::Refused(_) | CompileError::TookTooLong(_) => refused(error.to_string()),
         CompileError::Host(error) => host_failed(error),
     })?;
     let digest = workload.digest().to_string();

@@ -20,6 +20,9 @@ use holm_host_api::Name;
 /// costs a tenth of one.
 const TURN_TIME: Duration = Duration::from_micros(500);
 
+/// So much more than others a user may have had, and still be forgotten with its last guest.
+const FORGIVEN: Duration = Duration::from_millis(2);
+
 /// The turns of a runtime's guests.
 pub(crate) struct Turns {
     queues: Mutex<Queues>,
@@ -33,8 +36,11 @@ struct Queues {
     users: HashMap<Name, User>,
     /// The users who have guests that wait, by the time they had.
     waiting: BTreeSet<(Duration, Name)>,
-    /// The time that the user had whose turn came last. Who comes new begins here: nobody saves time up.
+    /// The time that the user had whose turn came last. Who comes new begins here, and so does who had less: nobody
+    /// saves time up.
     had_by_last: Duration,
+    /// Users without guests whose last ones took more than their share, by the time they had.
+    resting: BTreeSet<(Duration, Name)>,
 }
 
 /// A user who has guests.
@@ -74,6 +80,7 @@ impl Turns {
             users: HashMap::new(),
             waiting: BTreeSet::new(),
             had_by_last: Duration::ZERO,
+            resting: BTreeSet::new(),
         };
         Arc::new(Turns { queues: Mutex::new(queues) })
     }
@@ -106,7 +113,12 @@ impl Queues {
         self.next_guest += 1;
         self.guests.insert(guest, Guest { user: user.clone(), standing: Standing::Running, task: task.clone() });
         match self.users.get_mut(user) {
-            Some(user) => user.guests += 1,
+            Some(known) => {
+                if known.guests == 0 {
+                    self.resting.remove(&(known.had, user.clone()));
+                }
+                known.guests += 1;
+            }
             None => {
                 let new = User { guests: 1, had: self.had_by_last, waiting: BTreeMap::new() };
                 self.users.insert(user.clone(), new);
@@ -115,9 +127,10 @@ impl Queues {
         guest
     }
 
-    /// A guest leaves, with whatever it has or waits for.
-    fn leave(&mut self, guest: u64, holds_turn: bool) -> Option<Waker> {
+    /// A guest leaves, with whatever it has or waits for. `time` is that of its last slices.
+    fn leave(&mut self, guest: u64, holds_turn: bool, time: Duration) -> Option<Waker> {
         let Guest { user: name, standing, .. } = self.guests.remove(&guest)?;
+        self.add_time(&name, time);
         if let Some(user) = self.users.get_mut(&name) {
             if let Standing::Waiting(place) = standing {
                 user.waiting.remove(&place);
@@ -127,7 +140,12 @@ impl Queues {
             }
             user.guests -= 1;
             if user.guests == 0 {
-                self.users.remove(&name);
+                // Who took much does not begin anew by going for a moment.
+                if user.had > self.had_by_last + FORGIVEN {
+                    self.resting.insert((user.had, name));
+                } else {
+                    self.users.remove(&name);
+                }
             }
         }
         if holds_turn || standing == Standing::Granted { self.pass_on() } else { None }
@@ -140,7 +158,13 @@ impl Queues {
             Standing::Asleep if self.free > 0 => {
                 self.free -= 1;
                 woken.standing = Standing::Granted;
-                return Some(woken.task.clone());
+                let task = woken.task.clone();
+                // While there is enough for all nobody falls behind by having it.
+                let user = self.users.get_mut(&woken.user)?;
+                user.had = user.had.max(self.had_by_last);
+                let had = user.had;
+                self.advance(had);
+                return Some(task);
             }
             Standing::Asleep => self.queue(guest),
             Standing::Waiting(_) | Standing::Granted | Standing::Running => {}
@@ -202,13 +226,23 @@ impl Queues {
         }
     }
 
+    fn advance(&mut self, had: Duration) {
+        self.had_by_last = self.had_by_last.max(had);
+        while let Some((had, _)) = self.resting.first()
+            && *had <= self.had_by_last
+            && let Some((_, name)) = self.resting.pop_first()
+        {
+            self.users.remove(&name);
+        }
+    }
+
     /// A turn is over: the next in line has it.
     fn pass_on(&mut self) -> Option<Waker> {
         let Some((had, name)) = self.waiting.pop_first() else {
             self.free += 1;
             return None;
         };
-        self.had_by_last = self.had_by_last.max(had);
+        self.advance(had);
         let user = self.users.get_mut(&name)?;
         let (_, next) = user.waiting.pop_first()?;
         if !user.waiting.is_empty() {
@@ -286,12 +320,13 @@ impl<F: Future + Unpin> Future for InTurns<'_, F> {
         if holds_turn && !this.turns.lock().begin(asks.guest, context.waker()) {
             return Poll::Pending;
         }
-        let mut turn = Turn { turns: &this.turns, guest: asks.guest, holds_turn, ended: false };
+        let mut turn = Turn { turns: &this.turns, guest: asks.guest, holds_turn, ended: false, time: Duration::ZERO };
         let begun = Instant::now();
         let time = loop {
-            asks.state.store(RUNNING, Ordering::Release);
+            asks.state.swap(RUNNING, Ordering::AcqRel);
             let polled = Pin::new(&mut this.work).poll(&mut Context::from_waker(waker));
             let time = begun.elapsed();
+            turn.time = time;
             if polled.is_ready() {
                 *this.cpu += time;
                 return polled;
@@ -316,7 +351,7 @@ impl<F: Future + Unpin> Future for InTurns<'_, F> {
 impl<F> Drop for InTurns<'_, F> {
     fn drop(&mut self) {
         if let Some((asks, _)) = &self.asks {
-            self.turns.change(|queues| queues.leave(asks.guest, false));
+            self.turns.change(|queues| queues.leave(asks.guest, false, Duration::ZERO));
         }
     }
 }
@@ -327,12 +362,13 @@ struct Turn<'a> {
     guest: u64,
     holds_turn: bool,
     ended: bool,
+    time: Duration,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.turns.change(|queues| queues.leave(self.guest, self.holds_turn));
+            self.turns.change(|queues| queues.leave(self.guest, self.holds_turn, self.time));
         }
     }
 }
@@ -368,7 +404,8 @@ mod tests {
 
     fn free(turns: &Turns) -> usize {
         let queues = turns.lock();
-        assert!(queues.waiting.is_empty() && queues.users.is_empty() && queues.guests.is_empty());
+        assert!(queues.waiting.is_empty() && queues.guests.is_empty());
+        assert!(queues.users.len() == queues.resting.len());
         queues.free
     }
 
@@ -424,6 +461,28 @@ mod tests {
     async fn a_user_with_long_slices_gets_fewer() {
         let (long, short) = slices((1, Duration::from_millis(2)), (1, Duration::from_micros(100)), 200).await;
         assert!(short > long * 5, "alice had {long} long slices, bob {short} short ones");
+    }
+
+    /// What a user had while there was enough for all is no debt to who comes later.
+    #[tokio::test]
+    async fn nobody_is_behind_for_what_nobody_else_wanted() {
+        let turns = Turns::new(1);
+        let (had_alice, had_bob) = (Arc::default(), Arc::default());
+        let slice = Duration::from_millis(1);
+        let mut guests = vec![start(&turns, "alice", spin(&had_alice, slice))];
+        while had_alice.load(Ordering::Relaxed) < 100 {
+            tokio::task::yield_now().await;
+        }
+        guests.push(start(&turns, "bob", spin(&had_bob, slice)));
+        while had_alice.load(Ordering::Relaxed) + had_bob.load(Ordering::Relaxed) < 140 {
+            tokio::task::yield_now().await;
+        }
+        let had = (had_alice.load(Ordering::Relaxed) - 100, had_bob.load(Ordering::Relaxed));
+        assert!(had.0 > 10 && had.1 > 10, "alice had {} of 40, bob {}", had.0, had.1);
+        for guest in &guests {
+            guest.abort();
+        }
+        futures::future::join_all(guests).await;
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl HostDescriptor for FilesView<'_> {
         how: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
+        self.check_path(&path)?;
         let Some(folder) = self.scratch(&fd) else { return self.disk().open_at(fd, follow, path, how, flags).await };
         let quota = folder.quota();
         let _turn = quota.turn().await;
@@ -121,6 +122,7 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.check_path(&path)?;
         let Some(folder) = self.scratch(&fd) else { return self.disk().create_directory_at(fd, path).await };
         let _turn = folder.quota().turn().await;
         let made = folder.quota().take_name(0).map_err(denied)?;
@@ -130,6 +132,8 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn symlink_at(&mut self, fd: Resource<Descriptor>, target: String, path: String) -> FsResult<()> {
+        self.check_path(&target)?;
+        self.check_path(&path)?;
         let Some(folder) = self.scratch(&fd) else { return self.disk().symlink_at(fd, target, path).await };
         let _turn = folder.quota().turn().await;
         let made = folder.quota().take_name(target.len() as u64).map_err(denied)?;
@@ -146,6 +150,8 @@ impl HostDescriptor for FilesView<'_> {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
+        self.check_path(&path)?;
+        self.check_path(&new_path)?;
         let Some(folder) = self.scratch_both(&fd, &new_fd)? else {
             return self.disk().link_at(fd, follow, path, new_fd, new_path).await;
         };
@@ -163,6 +169,8 @@ impl HostDescriptor for FilesView<'_> {
         new_fd: Resource<Descriptor>,
         new_path: String,
     ) -> FsResult<()> {
+        self.check_path(&path)?;
+        self.check_path(&new_path)?;
         let Some(folder) = self.scratch_both(&fd, &new_fd)? else {
             return self.disk().rename_at(fd, path, new_fd, new_path).await;
         };
@@ -180,6 +188,7 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.check_path(&path)?;
         let Some(folder) = self.scratch(&fd) else { return self.disk().unlink_file_at(fd, path).await };
         let _turn = folder.quota().turn().await;
         let found = self.look(&fd, PathFlags::empty(), &path).await;
@@ -189,6 +198,7 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
+        self.check_path(&path)?;
         let Some(folder) = self.scratch(&fd) else { return self.disk().remove_directory_at(fd, path).await };
         let _turn = folder.quota().turn().await;
         let found = self.look(&fd, PathFlags::empty(), &path).await;
@@ -280,6 +290,7 @@ impl HostDescriptor for FilesView<'_> {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
+        self.check_path(&path)?;
         self.disk().set_times_at(fd, follow, path, accessed, modified).await
     }
 
@@ -288,10 +299,12 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn stat_at(&mut self, fd: Resource<Descriptor>, follow: PathFlags, path: String) -> FsResult<DescriptorStat> {
+        self.check_path(&path)?;
         self.disk().stat_at(fd, follow, path).await
     }
 
     async fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
+        self.check_path(&path)?;
         self.disk().readlink_at(fd, path).await
     }
 
@@ -313,6 +326,7 @@ impl HostDescriptor for FilesView<'_> {
         follow: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
+        self.check_path(&path)?;
         self.disk().metadata_hash_at(fd, follow, path).await
     }
 }

@@ -75,6 +75,12 @@ impl<'v> FilesView<'v> {
         self.files.scratch.as_ref()?.descriptors.get(&fd.rep()).cloned()
     }
 
+    /// A path is billed by its length, and one that the kernel would not take is not even copied.
+    fn check_path(&self, path: &str) -> FsResult<()> {
+        self.meter.owe_fuel(path.len() as u64);
+        if path.len() > PATH_BYTES_MAX { Err(ErrorCode::NameTooLong.into()) } else { Ok(()) }
+    }
+
     /// The view that does the work, for one call to the disk, which is billed.
     fn disk(&mut self) -> &mut WasiFilesystemCtxView<'v> {
         self.meter.owe_fuel(FUEL_PER_QUESTION);

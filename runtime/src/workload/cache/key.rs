@@ -7,6 +7,9 @@ use rand::Rng as _;
 
 use super::TEMPORARY;
 
+/// How the name begins of a key that is being written.
+pub(super) const TEMPORARY_BEGINS: &str = "key.0";
+
 /// A secret of this folder.
 pub(super) type Key = [u8; KEY_BYTES];
 

@@ -7,7 +7,9 @@
 mod key;
 mod seal;
 
+use std::fs::DirBuilder as StdDirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -45,7 +47,8 @@ impl DiskCache {
         let failed = |what: &str, error: io::Error| {
             HostError::new(format!("the cache folder {} cannot be {what}: {error}", root.display()))
         };
-        std::fs::create_dir_all(root).map_err(|error| failed("made", error))?;
+        // Whatever the umask says: what others can write to is not used.
+        StdDirBuilder::new().recursive(true).mode(0o700).create(root).map_err(|error| failed("made", error))?;
         let root_dir = Dir::open_ambient_dir(root, ambient_authority()).map_err(|error| failed("opened", error))?;
         let compiled = own_folder_in(&root_dir, "compiled").map_err(|error| failed("written to", error))?;
         let dir = own_folder_in(&compiled, fingerprint).map_err(|error| failed("written to", error))?;
@@ -59,8 +62,9 @@ impl DiskCache {
                 )));
             }
         }
-        for dir in [&root_dir, &dir] {
-            remove_leftovers(dir).map_err(|error| failed("read", error))?;
+        // In the folder that was named there may be others' files.
+        for (dir, within) in [(&root_dir, key::TEMPORARY_BEGINS), (&dir, ".cwasm.")] {
+            remove_leftovers(dir, within).map_err(|error| failed("read", error))?;
         }
         let key = key::get(&root_dir).map_err(|error| failed("given a key", error))?;
         Ok(DiskCache { dir, path, key, fingerprint: fingerprint.to_owned() })
@@ -137,10 +141,12 @@ fn file_name(digest: &Digest) -> String {
 }
 
 /// Removes what processes left that ended while they wrote. That it cannot be removed hurts nobody.
-fn remove_leftovers(dir: &Dir) -> io::Result<()> {
+fn remove_leftovers(dir: &Dir, within: &str) -> io::Result<()> {
     for entry in dir.entries()? {
         let entry = entry?;
-        if !entry.file_name().as_encoded_bytes().ends_with(TEMPORARY.as_bytes()) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !(name.contains(within) && name.ends_with(TEMPORARY)) {
             continue;
         }
         let written = entry.metadata().and_then(|metadata| metadata.modified());

@@ -41,7 +41,7 @@ pub(super) async fn compile(
     let _ = child.start_kill();
     let status = child.wait().await.map_err(|error| failed(error.to_string()))?;
     let Ok(talked) = talked else {
-        return Err(CompileError::Refused(format!("it takes more than {} s", seconds(limits.wall_ms))));
+        return Err(CompileError::TookTooLong(format!("it takes more than {} s", seconds(limits.wall_ms))));
     };
     let Talked { code, said } = talked.map_err(|error| failed(error.to_string()))?;
     if code.len() as u64 > limits.code_bytes {
@@ -152,7 +152,7 @@ mod tests {
 
     fn ended(wait_status: i32, said: &str) -> Result<String, String> {
         match verdict(ExitStatus::from_raw(wait_status), said.to_owned(), &LIMITS) {
-            CompileError::Refused(reason) => Ok(reason),
+            CompileError::Refused(reason) | CompileError::TookTooLong(reason) => Ok(reason),
             CompileError::Host(error) => Err(error.cause().unwrap_or_default()),
         }
     }

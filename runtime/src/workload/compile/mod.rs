@@ -6,13 +6,12 @@ mod settings;
 mod worker;
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::Shared;
+use futures::future::{Shared, WeakShared};
 use holm_host_api::{HostError, State};
 use moka::future::Cache;
 use tokio::runtime::Handle;
@@ -36,6 +35,9 @@ const REFUSALS_MAX: u64 = 10_000;
 
 /// How long a refusal is remembered. Not for ever: a limit may have been hit because the machine was busy.
 const REFUSAL_TIME: Duration = Duration::from_secs(600);
+
+/// How long it is remembered that a compilation took too long: the machine may have been busy.
+const TOO_LONG_TIME: Duration = Duration::from_secs(30);
 
 /// Where the compiled code came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,9 @@ pub enum CompileError {
     /// for the same reason for ten minutes, without another attempt.
     #[error("the workload cannot be compiled: {0}")]
     Refused(String),
+    /// It took more wall time than it may. That may be the machine's fault, so that there is another attempt soon.
+    #[error("the workload cannot be compiled: {0}")]
+    TookTooLong(String),
     /// The host failed. The next attempt may succeed.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -89,14 +94,18 @@ pub(crate) struct Compiler {
     parts: CompilerParts,
     compiled: Cache<Digest, Arc<Compiled>>,
     refused: Cache<Digest, Arc<str>>,
-    flights: Mutex<HashMap<Digest, Flight>>,
+    took_too_long: Cache<Digest, Arc<str>>,
+    flights: Mutex<HashMap<Digest, WeakShared<oneshot::Receiver<CompileResult>>>>,
     turns: Semaphore,
     started: AtomicU64,
 }
 
 type CompileResult = Result<Arc<Compiled>, CompileError>;
 
-/// A workload under way. It ends by itself, whoever waits.
+/// Where the result of a flight is awaited; closed once nobody does.
+type Landed = oneshot::Sender<CompileResult>;
+
+/// A workload under way. Once its compilation has begun it ends by itself, whoever waits.
 type Flight = Shared<oneshot::Receiver<CompileResult>>;
 
 /// Takes a flight off the list, however it ends.
@@ -115,6 +124,7 @@ impl Compiler {
                 .time_to_idle(Duration::from_secs(24 * 3600))
                 .build(),
             refused: Cache::builder().max_capacity(REFUSALS_MAX).time_to_live(REFUSAL_TIME).build(),
+            took_too_long: Cache::builder().max_capacity(REFUSALS_MAX).time_to_live(TOO_LONG_TIME).build(),
             flights: Mutex::default(),
             turns: Semaphore::new(COMPILATIONS_MAX),
             started: AtomicU64::new(0),
@@ -144,31 +154,41 @@ impl Compiler {
         if let Some(compiled) = self.compiled.get(digest).await {
             return Some(Ok(compiled));
         }
-        let reason = self.refused.get(digest).await?;
-        Some(Err(CompileError::Refused(reason.to_string())))
+        if let Some(reason) = self.refused.get(digest).await {
+            return Some(Err(CompileError::Refused(reason.to_string())));
+        }
+        let reason = self.took_too_long.get(digest).await?;
+        Some(Err(CompileError::TookTooLong(reason.to_string())))
     }
 
     /// The workload's flight, which is begun if there is none.
     fn flight(self: &Arc<Self>, workload: &Workload) -> Flight {
         let digest = *workload.digest();
-        let (landed, arriving) = oneshot::channel();
+        let (mut landed, arriving) = oneshot::channel();
         let flight = arriving.shared();
-        match self.flights.lock().unwrap_or_else(PoisonError::into_inner).entry(digest) {
-            Entry::Occupied(under_way) => return under_way.get().clone(),
-            Entry::Vacant(free) => _ = free.insert(flight.clone()),
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(under_way) = flights.get(&digest).and_then(WeakShared::upgrade) {
+            return under_way;
         }
+        flights.extend(flight.downgrade().map(|flight| (digest, flight)));
+        drop(flights);
         let landing = Landing { compiler: Arc::clone(self), digest };
         let workload = workload.clone();
         self.parts.tasks.spawn(async move {
-            let result = landing.compiler.bring(&workload).await;
+            let result = landing.compiler.bring(&workload, &mut landed).await;
             drop(landing);
             let _ = landed.send(result);
         });
         flight
     }
 
+    /// A workload's flight, if anybody waits for it or its compilation has begun.
+    fn under_way(&self, digest: &Digest) -> Option<Flight> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).get(digest).and_then(WeakShared::upgrade)
+    }
+
     /// Gets it from wherever it is, and remembers how that went.
-    async fn bring(self: &Arc<Self>, workload: &Workload) -> CompileResult {
+    async fn bring(self: &Arc<Self>, workload: &Workload, landed: &mut Landed) -> CompileResult {
         let digest = *workload.digest();
         // Another flight may have landed since the caller looked.
         if let Some(known) = self.known(&digest).await {
@@ -176,11 +196,14 @@ impl Compiler {
         }
         let result = match self.load(workload).await? {
             Some(compiled) => Ok(compiled),
-            None => self.compile(workload).await,
+            None => self.compile(workload, landed).await,
         };
         match &result {
             Ok(compiled) => self.compiled.insert(digest, Arc::clone(compiled)).await,
             Err(CompileError::Refused(reason)) => self.refused.insert(digest, reason.as_str().into()).await,
+            Err(CompileError::TookTooLong(reason)) => {
+                self.took_too_long.insert(digest, reason.as_str().into()).await;
+            }
             Err(CompileError::Host(_)) => {}
         }
         result
@@ -197,8 +220,13 @@ impl Compiler {
         .await
     }
 
-    async fn compile(self: &Arc<Self>, workload: &Workload) -> CompileResult {
-        let turn = self.turns.acquire().await.map_err(|error| HostError::new("the compiler failed").because(error))?;
+    async fn compile(self: &Arc<Self>, workload: &Workload, landed: &mut Landed) -> CompileResult {
+        let turn = tokio::select! {
+            turn = self.turns.acquire() => turn.map_err(|error| HostError::new("the compiler failed").because(error))?,
+            () = landed.closed() => return Err(abandoned()),
+        };
+        // From here on it ends by itself, and whoever asks meanwhile waits for it.
+        let _begun = self.under_way(workload.digest()).ok_or_else(abandoned)?;
         self.started.fetch_add(1, Ordering::Relaxed);
         let code = match &self.parts.compile_in {
             CompileIn::Child(command) => {
@@ -211,7 +239,8 @@ impl Compiler {
                 .await?
             }
         };
-        drop(turn);
+        // The turn ends when the code is where it stays: until then it is held twice.
+        let _turn = turn;
         self.blocking(workload, move |compiler, workload| {
             let component = load::from_compiler(&compiler.parts.engine, &code)
                 .map_err(|error| HostError::new("the compiler failed").because(error))?;
@@ -261,6 +290,11 @@ impl Drop for Landing {
     fn drop(&mut self) {
         self.compiler.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
     }
+}
+
+/// Nobody waits any more for what has not begun, and nobody hears of this.
+fn abandoned() -> CompileError {
+    HostError::new("nobody waits for this compilation").into()
 }
 
 fn refused(error: wasmtime::Error) -> CompileError {
