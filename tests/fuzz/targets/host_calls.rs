@@ -23,10 +23,10 @@ fn request(u: &mut Unstructured<'_>) -> Result<ExecutionRequest> {
     let mut budget = small_budget();
     let choices: u8 = u.arbitrary()?;
     if choices & 1 != 0 {
-        let name = *u.choose(BudgetName::ALL)?;
-        // Without these two nothing bounds how long an input takes.
-        if !matches!(name, BudgetName::Fuel | BudgetName::WallMs) || u.arbitrary()? {
-            budget.set(name, u.arbitrary::<u16>()?.into());
+        let name = u.choose(BudgetName::ALL)?;
+        // With less memory than it begins with the guest does nothing.
+        if *name != BudgetName::MemoryBytes || rarely(8, u)? {
+            budget.set(*name, u.arbitrary::<u16>()?.into());
         }
     }
     let mut request = host.request(&guest().workload);

@@ -35,6 +35,8 @@ fn upload(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         config.exceptions_enabled = false;
         config.gc_enabled = false;
         config.memory64_enabled = false;
+        // Most of what comes with them are references to host objects.
+        config.reference_types_enabled = false;
         config.relaxed_simd_enabled = false;
         config.threads_enabled = false;
         config.wide_arithmetic_enabled = false;
