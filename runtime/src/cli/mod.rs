@@ -84,6 +84,26 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// Reads a text as the value of each option that takes one, for the fuzz target that mistypes them.
+#[cfg(fuzzing)]
+pub fn read_as_option_values(text: &str) {
+    let capabilities = crate::host_api::CapabilitySet::default();
+    let given: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    let sentences = [
+        options::key_value(text).err(),
+        options::dir(text).err(),
+        options::guest_path(text).err(),
+        options::fuel(text).err(),
+        options::memory(text).err(),
+        options::timeout(text).err(),
+        options::limit(text).err(),
+        options::grants(&given, &capabilities).err(),
+    ];
+    for sentence in sentences.into_iter().flatten().map(|error| format!("{error:#}")) {
+        assert!(!sentence.is_empty());
+    }
+}
+
 /// Runs the command with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
     std::panic::catch_unwind(run).unwrap_or_else(|_panic| {

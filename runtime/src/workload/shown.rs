@@ -1,5 +1,7 @@
 //! Text from a module that nobody trusts, made fit to print.
 
+use holm_host_api::sanitize_line;
+
 /// Longest name that is printed, in characters.
 pub(super) const NAME_CHARS_MAX: usize = 200;
 
@@ -7,21 +9,12 @@ pub(super) const NAME_CHARS_MAX: usize = 200;
 pub(super) const MESSAGE_CHARS_MAX: usize = 400;
 
 /// `text` with at most `chars_max` characters (`…` stands for the rest), and escapes in place of
-/// whatever could steer a terminal or reorder a line.
+/// whatever could steer a terminal, reorder a line or be drawn as nothing.
 pub(super) fn shown(text: &str, chars_max: usize) -> String {
-    let mut out = String::new();
-    let mut chars = text.chars();
-    for c in chars.by_ref().take(chars_max) {
-        if steers(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
+    match text.char_indices().nth(chars_max).and_then(|(end, _)| text.get(..end)) {
+        Some(beginning) => format!("{}…", sanitize_line(beginning)),
+        None => sanitize_line(text).into_owned(),
     }
-    if chars.next().is_some() {
-        out.push('…');
-    }
-    out
 }
 
 /// The first `names_max` names in backquotes, and how many more there are.
@@ -34,13 +27,6 @@ pub(super) fn shown_list<S: AsRef<str>>(names: &[S], names_max: usize) -> String
     out.join(", ")
 }
 
-/// Control characters, and the invisible ones that change the direction of a line.
-fn steers(c: char) -> bool {
-    let invisible = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}');
-    c.is_control() || invisible
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +35,11 @@ mod tests {
     fn what_steers_a_terminal_is_escaped() {
         let steering = "a\x1b[31mb\r\nc\u{7f}\u{9b}\u{202e}é`";
         assert_eq!(shown(steering, 99), "a\\u{1b}[31mb\\r\\nc\\u{7f}\\u{9b}\\u{202e}é`");
+    }
+
+    #[test]
+    fn what_is_drawn_as_nothing_is_escaped() {
+        assert_eq!(shown("r\u{34f}un\u{fe00}\u{e0041}", 99), "r\\u{34f}un\\u{fe00}\\u{e0041}");
     }
 
     #[test]

@@ -1,0 +1,23 @@
+;; Reads what to do and how much to write before that.
+(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 2)
+  (func (export "_start") (local $left i32)
+    (i32.store (i32.const 0) (i32.const 100))
+    (i32.store (i32.const 4) (i32.const 3))
+    (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (i32.store (i32.const 0) (i32.const 1000))
+    (local.set $left (i32.load16_u (i32.const 101)))
+    (block $written (loop $write
+      (br_if $written (i32.eqz (local.get $left)))
+      (i32.store (i32.const 4) (local.get $left))
+      (br_if $written (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (local.set $left (i32.sub (local.get $left) (i32.load (i32.const 8))))
+      (br $write)))
+    (if (i32.eqz (i32.load8_u (i32.const 100))) (then (return)))
+    (if (i32.eq (i32.load8_u (i32.const 100)) (i32.const 1)) (then (call $proc_exit (i32.const 0))))
+    (if (i32.eq (i32.load8_u (i32.const 100)) (i32.const 2)) (then unreachable))
+    (if (i32.eq (i32.load8_u (i32.const 100)) (i32.const 3)) (then (loop $for_ever (br $for_ever))))
+    (call $proc_exit (i32.load8_u (i32.const 100)))))
