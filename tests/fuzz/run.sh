@@ -4,7 +4,7 @@
 #   tests/fuzz/run.sh [SECONDS] [TARGET...]
 #
 # Every run begins with the seeds and with what earlier runs found worth keeping (tests/fuzz/corpus). It prints a line a
-# target. Where one fails it says which input did it, and ends with status 1 when all have run.
+# target. With FUZZ_SEED it does the same again. Where one fails it says which input did it, and ends with status 1 when all have run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-20}
@@ -33,7 +33,7 @@ for target in "${targets[@]}"; do
   mkdir -p "$corpus" "$artifacts"
   status=0
   "target/fuzz/$host/release/$target" "$corpus" "tests/fuzz/seeds/$target" \
-    -max_total_time="$seconds" -timeout=30 -rss_limit_mb=2048 -max_len=8192 -len_control=20 \
+    -max_total_time="$seconds" ${FUZZ_SEED:+-seed="$FUZZ_SEED"} -timeout=60 -rss_limit_mb=2048 -max_len=8192 -len_control=20 \
     -artifact_prefix="$artifacts/" -print_final_stats=1 >"$log" 2>&1 || status=$?
   executions=$(sed -n 's/^stat::number_of_executed_units: //p' "$log")
   coverage=$(grep -o 'cov: [0-9]*' "$log" | tail -n 1 || true)
