@@ -1,7 +1,10 @@
 //! A tree of calls for a terminal: one line a call.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::{CallKind, CallStatus, CallTree, Json, Tokens};
 use crate::sanitize_line;
@@ -11,6 +14,9 @@ const BODY_MIN: usize = 20;
 
 /// In less space than this, in columns, the beginning of a value says nothing.
 const PREVIEW_MIN: usize = 12;
+
+/// A value that is longer than this is not searched for what says most of it.
+const TELLING_BYTES_MAX: usize = 64 * 1024;
 
 /// Tells nothing about what a call is done with, so it is not shown.
 const EMPTY: [&str; 4] = ["null", "\"\"", "{}", "[]"];
@@ -188,7 +194,10 @@ impl Line<'_, '_> {
         let inputs = inputs.filter(|_| self.left >= if result.is_some() { 2 * PREVIEW_MIN } else { PREVIEW_MIN });
         if let Some(inputs) = inputs {
             self.put(Paint::Plain, "  ");
-            self.put_cut(Paint::Dim, inputs, if result.is_some() { self.left / 2 } else { self.left });
+            let columns_max = if result.is_some() { self.left / 2 } else { self.left };
+            // What the host says of an execution begins with what tells most.
+            let shown = if call.kind == CallKind::Execution { inputs.into() } else { telling(inputs, columns_max) };
+            self.put_cut(Paint::Dim, &shown, columns_max);
         }
         if let Some(result) = result.filter(|_| self.left >= PREVIEW_MIN) {
             match (inputs, &call.error) {
@@ -196,7 +205,7 @@ impl Line<'_, '_> {
                 (None, None) => self.put(Paint::Plain, &format!(" {arrow}")),
                 (Some(_), _) => self.put(Paint::Plain, arrow),
             }
-            self.put_cut(paint, result, self.left);
+            self.put_cut(paint, &telling(result, self.left), self.left);
         }
     }
 
@@ -210,6 +219,26 @@ impl Line<'_, '_> {
         let shown = cut(text, columns_max, self.drawing.style.ascii, self.drawing.glyphs.cut);
         self.left -= columns(&shown).min(self.left);
         self.drawing.paint(paint, &shown);
+    }
+}
+
+/// What says most of a value that does not fit: its longest text, which is the question in a request to a model, and
+/// the answer in what came back. The beginning of the whole is its first key as a rule.
+fn telling(value: &str, columns_max: usize) -> Cow<'_, str> {
+    let fits = value.len() <= columns_max;
+    if fits || value.len() > TELLING_BYTES_MAX || !value.starts_with(['{', '[']) {
+        return Cow::Borrowed(value);
+    }
+    let longest = serde_json::from_str::<Value>(value).ok().and_then(longest_text);
+    longest.map_or(Cow::Borrowed(value), Cow::Owned)
+}
+
+fn longest_text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Array(items) => items.into_iter().filter_map(longest_text).max_by_key(String::len),
+        Value::Object(items) => items.into_iter().filter_map(|(_, item)| longest_text(item)).max_by_key(String::len),
+        _ => None,
     }
 }
 
@@ -336,7 +365,7 @@ mod tests {
         let expected = r#"
 execution  1.24s  ✓  431 in, 120 out  2 calls not recorded  {"input_bytes":5} → [1]
 ├─ generate  812ms  ✓  {"idea":"kettle"} → "kettle\u{202e}"
-│  ├─ llm.complete  810ms  ✓  431 in, 120 out  {"messages":[]} → {"parts":["solar"],"usage":{"input_tokens":431,"output…
+│  ├─ llm.complete  810ms  ✓  431 in, 120 out  {"messages":[]} → solar
 │  └─ llm.complete  85µs  ✗ error  boom\u{1b}[2J
 └─ critique\n\u{7}  2m05s  ✗ budget exceeded
    └─ doubt  … open  4
@@ -350,7 +379,7 @@ execution  1.24s  ✓  431 in, 120 out  2 calls not recorded  {"input_bytes":5} 
         let expected = r#"
 execution  1.24s  +  431 in, 120 out  2 calls not recorded
 |- generate  812ms  +  {"idea":"kettle"} -> "kettle\u{202e}"
-|  |- llm.complete  810ms  +  431 in, 120 out  -> {"parts...
+|  |- llm.complete  810ms  +  431 in, 120 out  -> solar
 |  `- llm.complete  85us  x error  boom\u{1b}[2J
 `- critique\n\u{7}  2m05s  x budget exceeded
    `- doubt  ~ open  4
