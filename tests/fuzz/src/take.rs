@@ -63,7 +63,7 @@ fn compile_and_run(workload: &Workload) {
     }
     match host.block_on(host.runtime.compile(workload)) {
         Ok(_) => drop(host.execute(request)),
-        Err(CompileError::Refused(refusal)) => check_sentence(&refusal),
+        Err(CompileError::Refused(refusal) | CompileError::TookTooLong(refusal)) => check_sentence(&refusal),
         Err(CompileError::Host(error)) => panic!("{error}: {:?}", error.cause()),
     }
 }
