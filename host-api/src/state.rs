@@ -17,8 +17,8 @@ use crate::{Budget, BudgetName, CapabilityContext, Exhausted, Gate, HostError, O
 /// Owed fuel is taken from the store once it is this much: taking it costs more than owing it.
 const SETTLE_FUEL: u64 = 20_000;
 
-/// Guests yield about every hundred thousand units, a tenth of a millisecond: whether they compute or call.
-pub const FUEL_YIELD_INTERVAL: u64 = 100_000;
+/// Guests yield about every two hundred thousand units, a fifth of a millisecond: whether they compute or call.
+pub const FUEL_YIELD_INTERVAL: u64 = 200_000;
 
 /// A guest yields when a memory grows beyond this: a first slice on the caller's thread never has much memory that the
 /// host could be made to copy there.

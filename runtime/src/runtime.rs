@@ -197,7 +197,7 @@ impl Runtime {
 
 impl GuestThreads {
     /// Runs work on these threads; a panic in it ends it and no more. Work that `begins_here` is done on the
-    /// caller's thread up to its first wait or yield: a guest yields every hundred thousand units of fuel,
+    /// caller's thread up to its first wait or yield: a guest yields every two hundred thousand units of fuel,
     /// and waking another thread takes about as long as that lasts.
     async fn run<F>(&self, work: F, begins_here: bool) -> Result<F::Output, HostError>
     where

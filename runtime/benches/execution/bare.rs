@@ -11,7 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 pub const FUEL: u64 = 10_000_000_000;
 
 /// Units of fuel between two yields.
-pub const FUEL_YIELD_INTERVAL: u64 = 100_000;
+pub const FUEL_YIELD_INTERVAL: u64 = 200_000;
 
 /// Memory of one run, in bytes.
 const MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
