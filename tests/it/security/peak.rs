@@ -19,9 +19,11 @@ const PROCESS_BYTES: u64 = 128 * MIB;
 /// backend's types do.
 const CALL_BYTES: u64 = 2 * GUEST_BYTES;
 
-/// The most memory that the process ever held, so far; `None` once it ended.
+/// The most memory that the process ever held, so far; `None` once it ended, and before it began: until it has the
+/// program's name it still shows the memory of the process that starts it, which is this one.
 fn peak_bytes(child: &Child) -> Option<u64> {
     let status = std::fs::read_to_string(PathBuf::from(format!("/proc/{}/status", child.id()))).ok()?;
+    status.starts_with("Name:\truntime-under").then_some(())?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().unwrap() * 1024)
 }
