@@ -287,8 +287,7 @@ impl Wake for Asks {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let left_word = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| match state {
-            RUNNING => Some(AWAKE),
-            AWAKE => Some(AWAKE),
+            RUNNING | AWAKE => Some(AWAKE),
             _ => None,
         });
         if left_word.is_err() {

@@ -92,7 +92,7 @@ async fn three_thousand_starts_and_cancels_leave_nothing() {
 
 /// The long version: `cargo test --workspace --test it a_hundred_thousand_starts -- --ignored`
 #[tokio::test]
-#[ignore = "takes minutes"]
+#[ignore = "holds both cores for ten seconds or more"]
 async fn a_hundred_thousand_starts_and_cancels_leave_nothing() {
     start_and_stop(100_000).await;
 }

@@ -107,9 +107,6 @@ impl<'v> FilesView<'v> {
 
     /// What is at a path of the scratch folder, before it changes. `None` where nothing can be found, too.
     async fn look(&mut self, fd: &Resource<Descriptor>, flags: PathFlags, path: &str) -> Option<Seen> {
-        if path.len() > PATH_BYTES_MAX {
-            return None;
-        }
         let stat = self.disk().stat_at(again(fd), flags, path.to_owned()).await.ok()?;
         let hash = self.disk().metadata_hash_at(again(fd), flags, path.to_owned()).await.ok()?;
         let folder = stat.type_ == DescriptorType::Directory;
