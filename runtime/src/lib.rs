@@ -12,6 +12,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "providers")]
+pub mod backends;
 mod builder;
 #[cfg(feature = "cli")]
 pub mod cli;

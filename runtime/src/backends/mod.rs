@@ -1,0 +1,3 @@
+//! What stands behind the capabilities: one folder a capability.
+
+pub mod llm;
