@@ -180,7 +180,7 @@ impl Budget {
 /// for the execution; nothing in it blocks.
 #[derive(Debug)]
 pub struct Meter {
-    budget: Budget,
+    limits: EnumMap<BudgetName, AtomicU64>,
     used: EnumMap<BudgetName, AtomicU64>,
     peak: EnumMap<BudgetName, AtomicU64>,
     /// Fuel that the host's work cost and that was not yet taken from the store.
@@ -194,7 +194,7 @@ impl Meter {
     /// A meter at zero.
     pub fn new(budget: Budget) -> Self {
         Meter {
-            budget,
+            limits: EnumMap::from_fn(|name| AtomicU64::new(budget.limit(name))),
             used: EnumMap::default(),
             peak: EnumMap::default(),
             fuel_owed: AtomicU64::new(0),
@@ -203,9 +203,14 @@ impl Meter {
         }
     }
 
-    /// The limits.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
+    /// The limit of one budget, in its own unit.
+    pub fn limit(&self, name: BudgetName) -> u64 {
+        self.limits[name].load(Ordering::Relaxed)
+    }
+
+    /// Lowers a limit, where a capability's backend allows less than the budget. What is higher changes nothing.
+    pub fn tighten(&self, name: BudgetName, limit: u64) {
+        self.limits[name].fetch_min(limit, Ordering::Relaxed);
     }
 
     /// Takes `amount` of a budget: all or nothing.
@@ -213,7 +218,7 @@ impl Meter {
     /// # Errors
     /// The budget has less than `amount` left. The meter remembers it: see [`Meter::refused`].
     pub fn charge(&self, name: BudgetName, amount: u64) -> Result<(), Exhausted> {
-        let limit = self.budget.limit(name);
+        let limit = self.limit(name);
         let taken = self.used[name].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(amount).filter(|sum| *sum <= limit)
         });
@@ -241,7 +246,7 @@ impl Meter {
 
     /// Takes as much of `amount` as is left, and says how much that was.
     pub fn charge_up_to(&self, name: BudgetName, amount: u64) -> u64 {
-        let limit = self.budget.limit(name);
+        let limit = self.limit(name);
         let mut taken = 0;
         let _ = self.used[name].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             taken = amount.min(limit.saturating_sub(used));
@@ -277,7 +282,7 @@ impl Meter {
 
     /// Remembers that a budget ran out, and makes the error that says so.
     pub fn refuse(&self, name: BudgetName, used: u64) -> Exhausted {
-        let exhausted = Exhausted { budget: name, limit: self.budget.limit(name), used };
+        let exhausted = Exhausted { budget: name, limit: self.limit(name), used };
         *self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(exhausted);
         exhausted
     }
@@ -313,7 +318,7 @@ impl Meter {
 
     /// What is left; `None` is unlimited.
     pub fn left(&self, name: BudgetName) -> Option<u64> {
-        match self.budget.limit(name) {
+        match self.limit(name) {
             Budget::UNLIMITED => None,
             limit => Some(limit.saturating_sub(self.used(name))),
         }
@@ -387,6 +392,16 @@ mod tests {
         meter.release(BudgetName::MemoryBytes, 60);
         meter.charge(BudgetName::MemoryBytes, 10).unwrap();
         assert_eq!((meter.used(BudgetName::MemoryBytes), meter.reading(BudgetName::MemoryBytes)), (50, 100));
+    }
+
+    #[test]
+    fn a_limit_can_be_lowered_and_not_raised() {
+        let meter = Meter::new(Budget::default().with(BudgetName::LlmTokens, 10));
+        meter.tighten(BudgetName::LlmTokens, 100);
+        assert_eq!(meter.limit(BudgetName::LlmTokens), 10);
+        meter.tighten(BudgetName::LlmTokens, 5);
+        assert_eq!(meter.charge(BudgetName::LlmTokens, 6).unwrap_err().limit, 5);
+        assert_eq!(meter.left(BudgetName::LlmTokens), Some(5));
     }
 
     #[test]

@@ -39,10 +39,10 @@ pub struct State {
 impl State {
     /// The state of a new execution, whose capabilities are open.
     pub fn new(gate: Arc<Gate>, opened: Vec<OpenCapability>, wasi: Wasi) -> Self {
-        let budget = gate.meter().budget();
+        let meter = gate.meter();
         let mut table = ResourceTable::new();
-        table.set_max_capacity(usize::try_from(budget.limit(BudgetName::Handles)).unwrap_or(usize::MAX));
-        let fuel = budget.limit(BudgetName::Fuel);
+        table.set_max_capacity(usize::try_from(meter.limit(BudgetName::Handles)).unwrap_or(usize::MAX));
+        let fuel = meter.limit(BudgetName::Fuel);
         State { gate, opened, table, wasi, fuel_left: fuel, fuel_left_at_yield: fuel, growing: None }
     }
 
@@ -53,7 +53,7 @@ impl State {
 
     /// Fuel that is left, as of the guest's last call to the host; `None` is unlimited.
     pub fn fuel_left(&self) -> Option<u64> {
-        (self.gate.meter().budget().limit(BudgetName::Fuel) != Budget::UNLIMITED)
+        (self.gate.meter().limit(BudgetName::Fuel) != Budget::UNLIMITED)
             .then(|| self.fuel_left.saturating_sub(self.gate.meter().fuel_owed()))
     }
 
@@ -157,7 +157,7 @@ pub async fn settle_host_call(mut store: StoreContextMut<'_, State>, event: Call
     let left = store.get_fuel()?;
     let Some(left) = left.checked_sub(meter.take_fuel_owed()) else {
         store.set_fuel(0)?;
-        let limit = meter.budget().limit(BudgetName::Fuel);
+        let limit = meter.limit(BudgetName::Fuel);
         return Err(wasmtime::Error::new(meter.refuse(BudgetName::Fuel, limit)));
     };
     // This also begins a new yield interval, which is why this function has to yield itself.
@@ -218,7 +218,7 @@ impl ResourceLimiterAsync for State {
     }
 
     fn instances(&self) -> usize {
-        usize::try_from(self.gate.meter().budget().limit(BudgetName::Instances)).unwrap_or(usize::MAX)
+        usize::try_from(self.gate.meter().limit(BudgetName::Instances)).unwrap_or(usize::MAX)
     }
 
     fn memories(&self) -> usize {

@@ -17,6 +17,8 @@ pub mod backends;
 mod builder;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "providers")]
+pub mod config;
 mod engine;
 mod execution;
 mod runtime;

@@ -29,8 +29,8 @@ impl Host for View<'_, ExecutionContext> {
         let scope = self.gate().scope();
         let meter = self.gate().meter();
         let elapsed_ms = u64::try_from(scope.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let limited = |name: BudgetName, left: u64| (meter.budget().limit(name) != Budget::UNLIMITED).then_some(left);
-        let wall_ms_max = meter.budget().limit(BudgetName::WallMs);
+        let limited = |name: BudgetName, left: u64| (meter.limit(name) != Budget::UNLIMITED).then_some(left);
+        let wall_ms_max = meter.limit(BudgetName::WallMs);
         let remaining = Remaining {
             fuel: limited(BudgetName::Fuel, fuel_left.saturating_sub(meter.fuel_owed())),
             wall_ms: limited(BudgetName::WallMs, wall_ms_max.saturating_sub(elapsed_ms)),

@@ -29,7 +29,8 @@ pub trait LlmBackend: Send + Sync + 'static {
 /// a future or a stream cancels the request. Requests come checked ([`Request::check`]), and
 /// `max_tokens` of a request is a limit, not a wish: no more was taken from the execution's budget.
 pub trait Router: Send + Sync + 'static {
-    /// Asks, and gives the whole answer. An answer to a request with a response schema matches it.
+    /// Asks, and gives the whole answer. An answer to a request with a response schema matches it, unless
+    /// [`Router::repairs_max`] says that others look after that.
     fn complete(self: Arc<Self>, request: Request) -> BoxFuture<'static, Result<Response, LlmError>>;
 
     /// Asks, and gives the answer as it is written. The stream ends after [`Delta::Done`] or an error.
@@ -40,12 +41,28 @@ pub trait Router: Send + Sync + 'static {
         self: Arc<Self>,
         model: Option<String>,
         inputs: Vec<String>,
-    ) -> BoxFuture<'static, Result<Vec<Vec<f32>>, LlmError>>;
+    ) -> BoxFuture<'static, Result<Embeddings, LlmError>>;
 
-    /// What the model costs that this request would go to; `None` where that is not known. It is used for
-    /// requests that are given up: nobody says then what they cost.
+    /// What the dearest model costs that this request may go to; `None` where that is not known. So much is taken
+    /// before the request, and it is what a request costs that was given up: nobody says then what it was.
     fn price(&self, _request: &Request) -> Option<Price> {
         None
+    }
+
+    /// As [`Router::price`], for texts to embed.
+    fn embedding_price(&self, _model: Option<&str>) -> Option<Price> {
+        None
+    }
+
+    /// How often a model is asked again whose answer does not match the response schema. `None` if this router's
+    /// answers match by themselves.
+    fn repairs_max(&self) -> Option<u32> {
+        None
+    }
+
+    /// What the user's context allows an execution. It counts where it is less than the execution's budget.
+    fn limits(&self) -> RouterLimits {
+        RouterLimits::default()
     }
 
     /// Fuel for the router's own work since it was last asked, such as checking answers against their
@@ -53,6 +70,22 @@ pub trait Router: Send + Sync + 'static {
     /// nanosecond. The guest pays it.
     fn take_fuel_owed(&self) -> u64 {
         0
+    }
+}
+
+/// What a user's context allows one execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterLimits {
+    /// Tokens, input and output together.
+    pub tokens: u64,
+    /// Cost, in millionths of a US dollar.
+    pub cost_microusd: u64,
+}
+
+impl Default for RouterLimits {
+    /// No limits.
+    fn default() -> Self {
+        RouterLimits { tokens: u64::MAX, cost_microusd: u64::MAX }
     }
 }
 
@@ -71,6 +104,20 @@ impl Price {
         let input = u128::from(self.input) * u128::from(input_tokens);
         let output = u128::from(self.output) * u128::from(output_tokens);
         u64::try_from(input.saturating_add(output).div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+
+    /// Each of the two at its dearest.
+    #[must_use]
+    pub fn or_dearer(self, other: Price) -> Price {
+        Price { input: self.input.max(other.input), output: self.output.max(other.output) }
+    }
+
+    /// The longest answer, in tokens, that this money pays for besides the input.
+    pub(super) fn output_tokens_within(&self, input_tokens: u64, cost_microusd: u64) -> u64 {
+        match cost_microusd.saturating_sub(self.of(input_tokens, 0)).checked_mul(1_000_000) {
+            Some(left) => left.checked_div(self.output).unwrap_or(u64::MAX),
+            None => u64::MAX,
+        }
     }
 }
 
@@ -298,6 +345,22 @@ pub struct Usage {
     pub cost_microusd: Option<u64>,
 }
 
+impl Usage {
+    /// Both together. What costs nothing known adds nothing.
+    #[must_use]
+    pub fn plus(self, other: Usage) -> Usage {
+        let cost = match (self.cost_microusd, other.cost_microusd) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        Usage {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            cost_microusd: cost,
+        }
+    }
+}
+
 /// One try at one provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -335,6 +398,21 @@ impl Response {
     pub fn text(&self) -> String {
         self.parts.iter().filter_map(Part::as_text).collect()
     }
+}
+
+/// Texts as vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    /// One for each input, in order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Who made them.
+    pub provider: String,
+    /// Which model of it.
+    pub model: String,
+    /// What it used; `None` where nobody counted.
+    pub usage: Option<Usage>,
+    /// Every try, the one that answered last.
+    pub attempts: Vec<Attempt>,
 }
 
 /// A piece of an answer that is being written.

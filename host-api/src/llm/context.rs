@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::pending::UnderWay;
 use super::spending::{Reservation, Spending};
-use super::{LlmError, Request, Response, Router};
+use super::{Embeddings, LlmError, Request, Response, Router};
 use crate::{BudgetName, CapabilityContext, Denied, Ending, Gate, HostCall, HostError};
 
 /// Most inputs of one call of `embed`: what large providers take.
@@ -86,7 +86,8 @@ impl LlmContext {
                 let why = format!("`inputs` has {} texts; {EMBED_INPUTS_MAX} are allowed in one call", inputs.len());
                 return Err(Denied::Invalid(why).into());
             }
-            Ok(self.spending.reserve_tokens(gate.meter(), tokens, 0)?)
+            let price = self.router.embedding_price(model.as_deref());
+            Ok(self.spending.reserve_input(gate.meter(), tokens, price)?)
         });
         let mut reservation = match admitted {
             Ok(reservation) => reservation,
@@ -97,16 +98,16 @@ impl LlmContext {
         let answered = Arc::clone(&self.router).embed(model, inputs).map(|result| result.map_err(Failure::Llm));
         let result = call.race(answered).await;
         match &result {
-            Ok(vectors) => {
+            Ok(embeddings) => {
                 let held = |vector: &Vec<f32>| size_of::<Vec<f32>>() + size_of_val(vector.as_slice());
-                call.moves(vectors.iter().map(held).sum());
-                reservation.answered_as_estimated();
+                call.moves(embeddings.vectors.iter().map(held).sum());
+                reservation.embedded(embeddings);
             }
             Err(failure) => reservation.failed(failure),
         }
         bill_router(&call, &self.router);
-        call.end_with(&result, |vectors| serde_json::json!({ "vectors": vectors.len() }));
-        result
+        call.end_with(&result, Embeddings::trace_view);
+        result.map(|embeddings| embeddings.vectors)
     }
 }
 
@@ -117,7 +118,7 @@ impl CapabilityContext for LlmContext {
     }
 
     fn usage(&self) -> Option<serde_json::Value> {
-        serde_json::to_value(*self.spending.lock()).ok()
+        serde_json::to_value(&*self.spending.lock()).ok()
     }
 }
 
@@ -139,9 +140,17 @@ impl Asking {
     pub(super) async fn answer(mut self) -> Result<Response, Failure> {
         let request = std::mem::take(&mut self.request);
         self.reservation.sent();
-        let answered = Arc::clone(&self.router).complete(request).map(|result| result.map_err(Failure::Llm));
-        let result = self.call.race(answered).await;
+        let result = match self.router.repairs_max() {
+            Some(repairs_max) => self.answer_in_schema(request, repairs_max).await,
+            None => self.ask(request).await,
+        };
         self.settle(result)
+    }
+
+    /// Asks the router once.
+    pub(super) async fn ask(&self, request: Request) -> Result<Response, Failure> {
+        let answered = Arc::clone(&self.router).complete(request).map(|result| result.map_err(Failure::Llm));
+        self.call.race(answered).await
     }
 
     /// The end of a request: its budget is settled, its use counted, its call ended.

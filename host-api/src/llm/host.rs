@@ -39,7 +39,7 @@ const WAIT_FUEL: usize = 500;
 
 /// A longer list can only name requests more than once, or ones whose answers were fetched.
 fn check_length(gate: &Gate, length: usize) -> Result<(), Denied> {
-    let limit = |name| usize::try_from(gate.meter().budget().limit(name)).unwrap_or(usize::MAX);
+    let limit = |name| usize::try_from(gate.meter().limit(name)).unwrap_or(usize::MAX);
     let most = limit(BudgetName::LlmRequestsOpen).min(limit(BudgetName::Handles));
     if length <= most {
         return Ok(());

@@ -20,7 +20,7 @@ pub use schema::AnswerSchema;
 pub use script::{InvalidScript, Script};
 
 use super::backend::{
-    Attempt, Delta, FinishReason, LlmBackend, LlmError, Part, Request, Response, Router, Tier, ToolCall, Usage,
+    Attempt, Delta, Embeddings, FinishReason, LlmBackend, LlmError, Part, Request, Response, Router, Tier, ToolCall, Usage,
 };
 use crate::{Name, Scope};
 use script::{Asked, Reply, Rule};
@@ -28,6 +28,9 @@ use seed::Seed;
 
 /// What answers name as their provider.
 const PROVIDER: &str = "offline";
+
+/// The model that embeds, where the guest names none.
+const EMBED_MODEL: &str = "offline-embed";
 
 /// Fuel for a text to embed, and for each of its bytes.
 const EMBED_FUEL: u64 = 1_000;
@@ -97,12 +100,19 @@ impl Router for OfflineRouter {
 
     fn embed(
         self: Arc<Self>,
-        _model: Option<String>,
+        model: Option<String>,
         inputs: Vec<String>,
-    ) -> BoxFuture<'static, Result<Vec<Vec<f32>>, LlmError>> {
+    ) -> BoxFuture<'static, Result<Embeddings, LlmError>> {
         async move {
             self.owe_fuel(inputs.iter().map(|text| EMBED_FUEL + text.len() as u64 * EMBED_FUEL_PER_BYTE).sum());
-            Ok(inputs.iter().map(|text| embedding::embed(text)).collect())
+            let model = model.unwrap_or_else(|| EMBED_MODEL.to_owned());
+            Ok(Embeddings {
+                vectors: inputs.iter().map(|text| embedding::embed(text)).collect(),
+                provider: PROVIDER.to_owned(),
+                attempts: vec![attempt(&model, None)],
+                model,
+                usage: None,
+            })
         }
         .boxed()
     }

@@ -7,6 +7,8 @@ mod host;
 mod memory;
 mod pending;
 mod spending;
+mod structured;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -17,14 +19,14 @@ use futures::future::BoxFuture;
 use wasmtime::component::Linker;
 
 pub use backend::{
-    Attempt, Blob, Delta, FinishReason, LlmBackend, LlmError, Message, Part, Price, Request, Response, Role, Router,
-    Tier, Tool, ToolCall, ToolResult, Usage,
+    Attempt, Blob, Delta, Embeddings, FinishReason, LlmBackend, LlmError, Message, Part, Price, Request, Response, Role,
+    Router, RouterLimits, Tier, Tool, ToolCall, ToolResult, Usage,
 };
 pub use context::LlmContext;
 pub use memory::{AnswerSchema, InvalidScript, OfflineProvider, Script};
 pub use pending::{Completion, PendingAnswer};
 
-use crate::{Capability, CapabilityContext, Gate, HasView, HostError, State};
+use crate::{BudgetName, Capability, CapabilityContext, Gate, HasView, HostError, State};
 
 mod bindings {
     #![allow(missing_docs, reason = "generated from the WIT, which has the documentation")]
@@ -80,7 +82,12 @@ impl Capability for Llm {
         let opened = self
             .backend
             .open(gate.scope())
-            .map(|router| Box::new(LlmContext::new(router)) as Box<dyn CapabilityContext>)
+            .map(|router| {
+                let RouterLimits { tokens, cost_microusd } = router.limits();
+                gate.meter().tighten(BudgetName::LlmTokens, tokens);
+                gate.meter().tighten(BudgetName::LlmCostMicrousd, cost_microusd);
+                Box::new(LlmContext::new(router)) as Box<dyn CapabilityContext>
+            })
             .map_err(|error| HostError::new(error.to_string()));
         std::future::ready(opened).boxed()
     }

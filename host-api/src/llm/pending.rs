@@ -3,13 +3,13 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::context::{Asking, Failure};
-use super::{Delta, LlmError, Response};
+use super::{Delta, LlmError, Request, Response};
 use crate::{BudgetName, Denied, HostError, Meter};
 
 /// A request under way. Dropping it cancels the request.
@@ -78,8 +78,41 @@ pub struct Completion {
 type Line = Mutex<Option<Writing>>;
 
 struct Writing {
-    deltas: BoxStream<'static, Result<Delta, LlmError>>,
+    source: Source,
     asking: Asking,
+}
+
+/// Where the next piece comes from.
+enum Source {
+    /// The router, as the model writes.
+    Router(BoxStream<'static, Result<Delta, LlmError>>),
+    /// An answer that the guest may see only once it is known to match: it comes in one piece.
+    Checked(Request, u32),
+    /// The end of that.
+    Whole(Box<Response>),
+}
+
+impl Writing {
+    async fn next(&mut self) -> Result<Delta, Failure> {
+        match std::mem::replace(&mut self.source, Source::Router(stream::empty().boxed())) {
+            Source::Router(mut deltas) => {
+                let next = deltas.next().map(|next| match next {
+                    Some(delta) => delta.map_err(Failure::Llm),
+                    None => Err(Denied::Unavailable("the answer broke off".to_owned()).into()),
+                });
+                let next = self.asking.call.race(next).await;
+                self.source = Source::Router(deltas);
+                next
+            }
+            Source::Checked(request, repairs_max) => {
+                let response = self.asking.answer_in_schema(request, repairs_max).await?;
+                let text = response.text();
+                self.source = Source::Whole(Box::new(response));
+                Ok(Delta::Text(text))
+            }
+            Source::Whole(response) => Ok(Delta::Done(*response)),
+        }
+    }
 }
 
 impl Completion {
@@ -91,8 +124,11 @@ impl Completion {
     pub(super) fn send(&mut self, mut asking: Asking, under_way: &mut UnderWay) {
         let request = std::mem::take(&mut asking.request);
         asking.reservation.sent();
-        let deltas = Arc::clone(&asking.router).stream(request);
-        let line = Arc::new(Mutex::new(Some(Writing { deltas, asking })));
+        let source = match asking.router.repairs_max() {
+            Some(repairs_max) if request.response_schema.is_some() => Source::Checked(request, repairs_max),
+            _ => Source::Router(Arc::clone(&asking.router).stream(request)),
+        };
+        let line = Arc::new(Mutex::new(Some(Writing { source, asking })));
         under_way.add(&line);
         self.writing = Some(line);
     }
@@ -102,14 +138,12 @@ impl Completion {
         // If the backend panics, the answer has ended, and gives back what it took.
         let line = self.writing.as_ref()?;
         let (mut writing, open) = (lock(line).take()?, self.open.take());
-        let next = writing.deltas.next().map(|next| match next {
-            Some(delta) => delta.map_err(Failure::Llm),
-            None => Err(Denied::Unavailable("the answer broke off".to_owned()).into()),
-        });
-        match writing.asking.call.race(next).await {
+        match writing.next().await {
             Ok(Delta::Done(response)) => Some(writing.asking.settle(Ok(response)).map(Delta::Done)),
             Ok(delta) => {
-                writing.asking.reservation.given(delta.bytes());
+                if let Source::Router(_) = writing.source {
+                    writing.asking.reservation.given(delta.bytes());
+                }
                 *lock(line) = Some(writing);
                 self.open = open;
                 Some(Ok(delta))

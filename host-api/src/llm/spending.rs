@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
-
 use super::context::Failure;
-use super::{LlmError, Price, Request, Response, Usage};
+use super::tally::Tally;
+use super::{Attempt, Embeddings, LlmError, Price, Request, Response, Usage};
 use crate::{BudgetName, Denied, Meter};
 
 /// The longest answer, in tokens, of a request that does not say.
@@ -13,17 +12,6 @@ const OUTPUT_TOKENS_DEFAULT: u64 = 4_096;
 
 /// Bytes of answer that count as one token where nobody counted them.
 const BYTES_PER_TOKEN: u64 = 3;
-
-/// What an execution used, for its record. A request that was given up has neither failed nor an answer.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Tally {
-    pub(super) requests: u64,
-    pub(super) failed: u64,
-    pub(super) cached: u64,
-    input_tokens: u64,
-    output_tokens: u64,
-    cost_microusd: u64,
-}
 
 /// The requests of one execution add up here.
 #[derive(Clone, Default)]
@@ -34,39 +22,71 @@ impl Spending {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what the input will cost, by a conservative estimate, and the longest answer. Where less is left,
-    /// the longest answer is what is left. The request says so: what was not taken must not be written.
+    /// Takes what the input will cost, by a conservative estimate, and the longest answer, in tokens and in money. Where
+    /// less is left, the longest answer is what is left. The request says so: what was not taken must not be written.
     pub(super) fn reserve(
         &self,
         meter: &Arc<Meter>,
         request: &mut Request,
         price: Option<Price>,
     ) -> Result<Reservation, Denied> {
-        let input = request.input_tokens_estimate();
-        let mut output = request.max_tokens.map_or(OUTPUT_TOKENS_DEFAULT, u64::from);
-        if let Some(left) = meter.left(BudgetName::LlmTokens) {
-            // With nothing left for an answer the request is denied below.
-            output = output.min(left.saturating_sub(input)).max(1);
-            request.max_tokens = Some(u32::try_from(output).unwrap_or(u32::MAX));
-        }
-        let mut reservation = self.reserve_tokens(meter, input, output)?;
-        reservation.price = price;
-        Ok(reservation)
+        let taken = take(meter, request, price)?;
+        Ok(self.reservation(meter, taken, price))
     }
 
-    /// Takes these tokens, unless the money is spent.
-    pub(super) fn reserve_tokens(&self, meter: &Arc<Meter>, input: u64, output: u64) -> Result<Reservation, Denied> {
-        let spent = meter.used(BudgetName::LlmCostMicrousd);
-        if spent >= meter.budget().limit(BudgetName::LlmCostMicrousd) {
-            return Err(meter.refuse(BudgetName::LlmCostMicrousd, spent).into());
-        }
-        meter.charge(BudgetName::LlmTokens, input.saturating_add(output))?;
+    /// Takes the tokens of texts to embed.
+    pub(super) fn reserve_input(
+        &self,
+        meter: &Arc<Meter>,
+        input: u64,
+        price: Option<Price>,
+    ) -> Result<Reservation, Denied> {
+        let taken = take_tokens(meter, input, 0, price)?;
+        Ok(self.reservation(meter, taken, price))
+    }
+
+    fn reservation(&self, meter: &Arc<Meter>, taken: Taken, price: Option<Price>) -> Reservation {
         let (meter, spending) = (Arc::clone(meter), self.clone());
-        Ok(Reservation { meter, spending, input, output, price: None, sent: false, given_bytes: 0, settled: false })
+        let known = Usage::default();
+        Reservation { meter, spending, taken, price, known, this_round: taken, sent: false, given_bytes: 0, settled: false }
     }
 }
 
-/// Tokens that were taken before a request and are settled after it, so that requests under way at once cannot
+/// What was taken from the budget.
+#[derive(Clone, Copy)]
+struct Taken {
+    input: u64,
+    output: u64,
+    cost: u64,
+}
+
+fn take(meter: &Meter, request: &mut Request, price: Option<Price>) -> Result<Taken, Denied> {
+    let input = request.input_tokens_estimate();
+    let mut output = request.max_tokens.map_or(OUTPUT_TOKENS_DEFAULT, u64::from);
+    let payable = meter.left(BudgetName::LlmCostMicrousd).zip(price);
+    let payable = payable.map(|(left, price)| price.output_tokens_within(input, left));
+    let left = meter.left(BudgetName::LlmTokens).map(|left| left.saturating_sub(input));
+    if let Some(most) = [left, payable].into_iter().flatten().min() {
+        // With nothing left for an answer the request is denied below.
+        output = output.min(most).max(1);
+        request.max_tokens = Some(u32::try_from(output).unwrap_or(u32::MAX));
+    }
+    take_tokens(meter, input, output, price)
+}
+
+/// Takes these tokens and their price, unless the money is spent.
+fn take_tokens(meter: &Meter, input: u64, output: u64, price: Option<Price>) -> Result<Taken, Denied> {
+    let spent = meter.used(BudgetName::LlmCostMicrousd);
+    if spent >= meter.limit(BudgetName::LlmCostMicrousd) {
+        return Err(meter.refuse(BudgetName::LlmCostMicrousd, spent).into());
+    }
+    let cost = price.map_or(0, |price| price.of(input, output));
+    let tokens = input.saturating_add(output);
+    meter.charge_all(&[(BudgetName::LlmTokens, tokens), (BudgetName::LlmCostMicrousd, cost)])?;
+    Ok(Taken { input, output, cost })
+}
+
+/// Tokens and money that were taken before a request and are settled after it, so that requests under way at once cannot
 /// spend the same ones.
 ///
 /// Dropped without an answer it keeps what the request used by then: nothing before it was sent, and after that
@@ -75,9 +95,13 @@ impl Spending {
 pub(super) struct Reservation {
     meter: Arc<Meter>,
     spending: Spending,
-    input: u64,
-    output: u64,
+    /// All that was taken.
+    taken: Taken,
     price: Option<Price>,
+    /// What rounds used that are over: a model that is asked again was paid for what it said first.
+    known: Usage,
+    /// What was taken for the round under way.
+    this_round: Taken,
     sent: bool,
     given_bytes: u64,
     settled: bool,
@@ -94,19 +118,49 @@ impl Reservation {
         self.given_bytes = self.given_bytes.saturating_add(bytes as u64);
     }
 
+    /// The rounds that are over used this, all together.
+    pub(super) fn rounds_used(&mut self, usage: Usage) {
+        self.known = usage;
+        self.this_round = Taken { input: 0, output: 0, cost: 0 };
+    }
+
+    /// The model is asked again.
+    pub(super) fn another_round(&mut self, request: &mut Request) -> Result<(), Denied> {
+        let more = take(&self.meter, request, self.price)?;
+        self.this_round = more;
+        self.taken = Taken {
+            input: self.taken.input.saturating_add(more.input),
+            output: self.taken.output.saturating_add(more.output),
+            cost: self.taken.cost.saturating_add(more.cost),
+        };
+        Ok(())
+    }
+
+    /// Models were tried that did not give the answer.
+    pub(super) fn tried(&self, attempts: &[Attempt]) {
+        self.spending.lock().tried(attempts);
+    }
+
     /// The request was answered.
     pub(super) fn answered(mut self, response: &Response) {
-        self.spending.lock().cached += u64::from(response.cached);
+        self.tried(&response.attempts);
+        self.spending.lock().answered(&response.provider, &response.model, response.usage, response.cached);
         self.keep(response.usage);
     }
 
-    /// The request was answered, and nobody counted what it used.
-    pub(super) fn answered_as_estimated(mut self) {
-        self.keep(self.used_so_far());
+    /// The texts were embedded.
+    pub(super) fn embedded(mut self, embeddings: &Embeddings) {
+        let usage = embeddings.usage.unwrap_or_else(|| self.used_so_far());
+        self.tried(&embeddings.attempts);
+        self.spending.lock().answered(&embeddings.provider, &embeddings.model, usage, false);
+        self.keep(usage);
     }
 
     /// The request failed.
     pub(super) fn failed(mut self, failure: &Failure) {
+        if let Failure::Llm(LlmError::AllFailed(attempts)) = failure {
+            self.tried(attempts);
+        }
         self.spending.lock().failed += 1;
         self.keep(self.used_by_failure(failure));
     }
@@ -116,36 +170,42 @@ impl Reservation {
             Failure::Llm(LlmError::Unavailable(_) | LlmError::NoProvider(_) | LlmError::Invalid(_))
                 if self.given_bytes == 0 =>
             {
-                Usage::default()
+                self.known
             }
             // An answer was written and is of no use. How long it was, nobody says.
-            Failure::Llm(LlmError::SchemaMismatch(_)) => self.priced(self.output.min(OUTPUT_TOKENS_DEFAULT)),
+            Failure::Llm(LlmError::SchemaMismatch(_)) => {
+                self.known.plus(self.priced(self.this_round.output.min(OUTPUT_TOKENS_DEFAULT)))
+            }
             _ => self.used_so_far(),
         }
     }
 
     fn used_so_far(&self) -> Usage {
-        if self.sent { self.priced(self.given_bytes.div_ceil(BYTES_PER_TOKEN)) } else { Usage::default() }
+        if !self.sent {
+            return Usage::default();
+        }
+        self.known.plus(self.priced(self.given_bytes.div_ceil(BYTES_PER_TOKEN)))
     }
 
+    /// The round under way, with an answer of so many tokens.
     fn priced(&self, output_tokens: u64) -> Usage {
-        let cost = |price: Price| price.of(self.input, output_tokens);
-        Usage { input_tokens: self.input, output_tokens, cost_microusd: self.price.map(cost) }
+        let input_tokens = self.this_round.input;
+        let cost = |price: Price| price.of(input_tokens, output_tokens);
+        Usage { input_tokens, output_tokens, cost_microusd: self.price.map(cost) }
     }
 
     /// What a provider says of its usage may be any number.
     fn keep(&mut self, usage: Usage) {
         self.settled = true;
-        let (taken, used) =
-            (self.input.saturating_add(self.output), usage.input_tokens.saturating_add(usage.output_tokens));
-        let cost = usage.cost_microusd.unwrap_or(0);
-        self.meter.release(BudgetName::LlmTokens, taken.saturating_sub(used));
-        self.meter.overdraw(BudgetName::LlmTokens, used.saturating_sub(taken));
-        self.meter.overdraw(BudgetName::LlmCostMicrousd, cost);
-        let mut tally = self.spending.lock();
-        tally.input_tokens = tally.input_tokens.saturating_add(usage.input_tokens);
-        tally.output_tokens = tally.output_tokens.saturating_add(usage.output_tokens);
-        tally.cost_microusd = tally.cost_microusd.saturating_add(cost);
+        let used = usage.input_tokens.saturating_add(usage.output_tokens);
+        self.settle(BudgetName::LlmTokens, self.taken.input.saturating_add(self.taken.output), used);
+        self.settle(BudgetName::LlmCostMicrousd, self.taken.cost, usage.cost_microusd.unwrap_or(0));
+        self.spending.lock().used(usage);
+    }
+
+    fn settle(&self, name: BudgetName, taken: u64, used: u64) {
+        self.meter.release(name, taken.saturating_sub(used));
+        self.meter.overdraw(name, used.saturating_sub(taken));
     }
 }
 

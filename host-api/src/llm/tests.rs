@@ -6,6 +6,7 @@ mod denial;
 mod pending;
 mod spending;
 mod streams;
+mod structured;
 
 use std::sync::{Arc, Mutex};
 
@@ -69,12 +70,16 @@ impl Router for Backend {
         self: Arc<Self>,
         _: Option<String>,
         inputs: Vec<String>,
-    ) -> BoxFuture<'static, Result<Vec<Vec<f32>>, LlmError>> {
+    ) -> BoxFuture<'static, Result<Embeddings, LlmError>> {
         let messages = inputs.iter().map(|text| Message::text(Role::User, text.as_str())).collect();
         let answered = (self.0)(Request { messages, ..Request::default() });
         answered
-            .map_ok(move |answer| {
-                inputs.iter().map(|text| vec![text.len() as f32, answer.parts.len() as f32]).collect()
+            .map_ok(move |answer| Embeddings {
+                vectors: inputs.iter().map(|text| vec![text.len() as f32, answer.parts.len() as f32]).collect(),
+                provider: answer.provider,
+                model: answer.model,
+                usage: None,
+                attempts: answer.attempts,
             })
             .boxed()
     }
@@ -213,6 +218,12 @@ async fn the_record_tells_what_was_used() {
     let input_tokens = 3 * 3 + (10 + 10) + (3 + 4);
     let expected = json!({
         "requests": 8, "failed": 2, "cached": 1, "input_tokens": input_tokens, "output_tokens": 12, "cost_microusd": 27,
+        "attempts": 0, "latency_ms": 0,
+        // Four answers and the vectors of one text; what failed or was given up is nobody's.
+        "models": [{
+            "provider": "test", "model": "test-1", "requests": 5, "cached": 1, "input_tokens": 12, "output_tokens": 12,
+            "cost_microusd": 27, "attempts": 0, "failed_attempts": 0, "latency_ms": 0,
+        }],
     });
     assert_eq!((&report.usage["llm"], report.failures), (&expected, Vec::new()));
     assert_eq!(host.used(LlmTokens), input_tokens + 12);

@@ -148,7 +148,7 @@ pub fn context(gate: &Arc<Gate>, settings: &WasiSettings, stdio: Stdio) -> Resul
     let mut builder = WasiCtxBuilder::new();
     builder.args(&settings.args).envs(&settings.env).allow_tcp(false).allow_udp(false);
     let meter = gate.meter();
-    builder.max_random_size(meter.budget().limit(BudgetName::RandomBytes));
+    builder.max_random_size(meter.limit(BudgetName::RandomBytes));
     builder.secure_random(MeteredRandom(Arc::clone(meter)));
     builder.insecure_random(MeteredRandom(Arc::clone(meter)));
     let stderr = LogWriter::new(gate);

@@ -26,7 +26,7 @@ impl poll::Host for PollView<'_> {
     /// it names some again and again.
     async fn poll(&mut self, pollables: Vec<Resource<Pollable>>) -> wasmtime::Result<Vec<u32>> {
         let asked = pollables.len() as u64;
-        let limit = self.meter.budget().limit(BudgetName::Handles);
+        let limit = self.meter.limit(BudgetName::Handles);
         if asked > limit {
             return Err(wasmtime::Error::new(self.meter.refuse(BudgetName::Handles, limit)));
         }

@@ -102,11 +102,11 @@ fn failed(error: &wasmtime::Error, meter: &Meter) -> Verdict {
         return Verdict { cause: Some(format!("{error:#}")), ..Verdict::new(Outcome::HostError, message) };
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
-        let limit = meter.budget().limit(BudgetName::Handles);
+        let limit = meter.limit(BudgetName::Handles);
         return exceeded(meter.refuse(BudgetName::Handles, limit));
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => exceeded(meter.refuse(BudgetName::Fuel, meter.budget().limit(BudgetName::Fuel))),
+        Some(Trap::OutOfFuel) => exceeded(meter.refuse(BudgetName::Fuel, meter.limit(BudgetName::Fuel))),
         Some(trap) => Verdict::new(Outcome::Trapped, with_frames(&trap.to_string(), error)),
         None => other_failure(error, meter),
     }
@@ -116,7 +116,7 @@ fn failed(error: &wasmtime::Error, meter: &Meter) -> Verdict {
 fn other_failure(error: &wasmtime::Error, meter: &Meter) -> Verdict {
     let reason = error.root_cause().to_string();
     if reason.starts_with("resource limit exceeded") {
-        let limit = meter.budget().limit(BudgetName::Instances);
+        let limit = meter.limit(BudgetName::Instances);
         return exceeded(meter.refuse(BudgetName::Instances, limit));
     }
     // One request for more random bytes than the whole budget has: WASI answers before the meter does.

@@ -113,10 +113,10 @@ fn scope(Asked { request, cancellation, .. }: &Asked) -> Scope {
 }
 
 fn store(engine: &Engine, state: State, yield_interval: u64) -> wasmtime::Result<Store<State>> {
-    let budget = state.gate().meter().budget();
-    let fuel = budget.limit(BudgetName::Fuel);
+    let meter = state.gate().meter();
+    let fuel = meter.limit(BudgetName::Fuel);
     // The most that one call can make the host copy: no more than the guest could hold itself.
-    let copied_max = usize::try_from(budget.limit(BudgetName::MemoryBytes)).unwrap_or(usize::MAX);
+    let copied_max = usize::try_from(meter.limit(BudgetName::MemoryBytes)).unwrap_or(usize::MAX);
     let mut store = Store::new(engine, state);
     store.limiter_async(|state| state);
     store.set_fuel(fuel)?;

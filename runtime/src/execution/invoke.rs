@@ -78,7 +78,7 @@ impl Instantiated {
     /// Puts what the store counts by itself into the meter.
     fn read_meters(&mut self) {
         let meter = self.gate.meter();
-        let fuel_max = meter.budget().limit(BudgetName::Fuel);
+        let fuel_max = meter.limit(BudgetName::Fuel);
         let fuel_left = self.store.get_fuel().unwrap_or(0);
         meter.set(BudgetName::Fuel, fuel_max.saturating_sub(fuel_left).saturating_add(meter.fuel_owed()).min(fuel_max));
         meter.set(BudgetName::WallMs, millis(self.gate.scope().elapsed()));

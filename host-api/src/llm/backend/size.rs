@@ -59,6 +59,11 @@ impl Response {
         let parts: usize = self.parts.iter().map(part_bytes).sum();
         to_u64(size_of::<Response>() + self.provider.len() + self.model.len() + parts)
     }
+
+    /// Its tokens, estimated on the high side, where nobody counted them.
+    pub fn output_tokens_estimate(&self) -> u64 {
+        self.parts.iter().map(part_tokens).fold(0, u64::saturating_add)
+    }
 }
 
 impl Delta {

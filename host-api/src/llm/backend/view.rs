@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Attempt, Blob, Delta, Part, Request, Response, ToolCall};
+use super::{Attempt, Blob, Delta, Embeddings, Part, Request, Response, ToolCall};
 
 /// Most of one text that the trace keeps, in bytes.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -56,6 +56,19 @@ impl Response {
             "model": self.model,
             "usage": self.usage,
             "cached": self.cached,
+            "attempts": self.attempts,
+        })
+    }
+}
+
+impl Embeddings {
+    /// How many there are, and whose.
+    pub fn trace_view(&self) -> Value {
+        json!({
+            "vectors": self.vectors.len(),
+            "provider": self.provider,
+            "model": self.model,
+            "usage": self.usage,
             "attempts": self.attempts,
         })
     }

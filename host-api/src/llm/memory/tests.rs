@@ -195,9 +195,9 @@ async fn delays_take_their_time_and_never_is_never() {
 #[tokio::test]
 async fn every_input_gets_its_vector() {
     let inputs = ["a bakery", "a bakery", "tax returns"].map(str::to_owned).to_vec();
-    let vectors = plain().embed(None, inputs).await.unwrap();
+    let vectors = plain().embed(None, inputs).await.unwrap().vectors;
     assert_eq!(vectors.len(), 3);
     assert_eq!(vectors.first(), vectors.get(1));
     assert_ne!(vectors.first(), vectors.get(2));
-    assert!(plain().embed(None, Vec::new()).await.unwrap().is_empty());
+    assert!(plain().embed(None, Vec::new()).await.unwrap().vectors.is_empty());
 }

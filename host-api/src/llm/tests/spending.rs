@@ -59,7 +59,7 @@ async fn the_router_is_told_what_was_taken() {
 /// What an answer cost that was given up nobody says; the price is known.
 #[tokio::test(start_paused = true)]
 async fn what_was_given_up_costs_its_price() {
-    let mut host = answering(|_| future::pending()).limit(LlmCostMicrousd, 30).open().await;
+    let mut host = answering(|_| future::pending()).limit(LlmCostMicrousd, 40).open().await;
     let priced = guest::Request { model: Some("priced".to_owned()), ..ask("") };
     let pending = submit(&mut host, priced.clone()).unwrap();
     settle().await;
@@ -69,6 +69,39 @@ async fn what_was_given_up_costs_its_price() {
     complete(&mut host, priced.clone()).await.unwrap_err();
     assert_eq!(budget_of(&complete(&mut host, priced).await.unwrap_err()), "llm_cost_microusd");
     assert_eq!(host.finish(Outcome::Completed).await.usage["llm"]["cost_microusd"], 4 * EMPTY);
+}
+
+/// A token of input is 2, one of output 3.
+#[tokio::test]
+async fn money_is_taken_before_the_request() {
+    let priced = |text: &str| guest::Request { model: Some("priced".to_owned()), ..ask(text) };
+    let mut host = answering(|_| future::pending()).limit(LlmCostMicrousd, 100).open().await;
+    let first = submit(&mut host, guest::Request { max_tokens: Some(10), ..priced("") }).unwrap();
+    assert_eq!(host.used(LlmCostMicrousd), 2 * EMPTY + 30);
+    let second = submit(&mut host, priced("")).unwrap();
+    assert_eq!(host.used(LlmCostMicrousd), 2 * (2 * EMPTY) + 30 + 36, "the longest answer is what is left");
+    assert_eq!(budget_of(&submit(&mut host, priced("")).unwrap_err()), "llm_cost_microusd");
+    drop_pending(&mut host, first);
+    drop_pending(&mut host, second);
+    settle().await;
+    assert_eq!(host.used(LlmCostMicrousd), 0);
+}
+
+/// 64 requests at the last token: what is spent is what there was.
+#[tokio::test]
+async fn many_at_once_cannot_overspend() {
+    let worst = |request: Request| {
+        let output = u64::from(request.max_tokens.unwrap_or(u32::MAX));
+        let usage = Usage { input_tokens: EMPTY, output_tokens: output, cost_microusd: Some(2 * EMPTY + 3 * output) };
+        future::ready(Ok(Response { usage, ..answer(0, 0) }))
+    };
+    let priced = |max_tokens| guest::Request { model: Some("priced".to_owned()), max_tokens, ..ask("") };
+    for (tokens, money) in [(1_000, 1_000_000), (1_000_000, 1_000)] {
+        let mut host = answering(worst).limit(LlmTokens, tokens).limit(LlmCostMicrousd, money).open().await;
+        let sent = (0..64).filter(|n| submit(&mut host, priced((n % 2 == 0).then_some(7))).is_ok()).count();
+        settle().await;
+        assert!(sent > 1 && host.used(LlmTokens) <= tokens && host.used(LlmCostMicrousd) <= money, "{sent}");
+    }
 }
 
 /// Only who asked a provider can owe it something.

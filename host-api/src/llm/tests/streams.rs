@@ -42,7 +42,7 @@ impl Router for Deltas {
         self: Arc<Self>,
         _: Option<String>,
         _: Vec<String>,
-    ) -> BoxFuture<'static, Result<Vec<Vec<f32>>, LlmError>> {
+    ) -> BoxFuture<'static, Result<Embeddings, LlmError>> {
         future::pending().boxed()
     }
 }

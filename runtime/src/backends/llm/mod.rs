@@ -2,12 +2,21 @@
 
 #![allow(dead_code, unused)]
 
+mod attempt;
+mod backend;
+mod cache;
 mod config;
+mod pricing;
 mod protocol;
 mod provider;
+mod router;
 mod secret;
 mod wire;
 
-pub use config::Timeouts;
+pub use backend::{ConfigsByUser, Providers, RouterConfigs};
+pub use config::{CacheMode, InvalidSettings, LlmSettings, Primary, Retries, RouterConfig, Target, Timeouts};
+pub use pricing::{InvalidPrices, Model, PriceTable};
 pub use provider::{Addresses, Credentials, ModelPattern, Provider, ProviderKind};
 pub use secret::Secret;
+
+use backend::Shared;

@@ -1,6 +1,7 @@
 //! A provider: where its servers are, what they speak, and with whose key.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use reqwest::Url;
 
@@ -25,6 +26,31 @@ pub struct Provider {
     /// What addresses its servers may have.
     pub addresses: Addresses,
 }
+
+impl Provider {
+    /// The deterministic provider, under its own name.
+    pub fn offline() -> Self {
+        Provider::named(OFFLINE.clone())
+    }
+
+    /// A deterministic provider of this name, to be made another.
+    pub fn named(name: Name) -> Self {
+        Provider {
+            name,
+            kind: ProviderKind::Offline,
+            url: NOWHERE.clone(),
+            credentials: Credentials::None,
+            model: None,
+            models: Vec::new(),
+            addresses: Addresses::Any,
+        }
+    }
+}
+
+#[allow(clippy::unwrap_used, reason = "constants, which a test reads")]
+static OFFLINE: LazyLock<Name> = LazyLock::new(|| "offline".parse().unwrap());
+#[allow(clippy::unwrap_used, reason = "constants, which a test reads")]
+static NOWHERE: LazyLock<Url> = LazyLock::new(|| Url::parse("offline:").unwrap());
 
 /// What the servers of a provider speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,5 +164,22 @@ impl ModelPattern {
 impl fmt::Display for ModelPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offline_provider_is_there() {
+        assert_eq!(Provider::offline().name.as_str(), ProviderKind::Offline.as_str());
+    }
+
+    #[test]
+    fn patterns_are_names_or_beginnings() {
+        let matches = |pattern: &str, model: &str| ModelPattern::new(pattern).matches(model);
+        assert!(matches("gpt-4o", "gpt-4o") && matches("gpt-4o*", "gpt-4o-mini") && matches("*", "any"));
+        assert!(!matches("gpt-4o", "gpt-4o-mini") && !matches("gpt*", "GPT-4"));
     }
 }

@@ -173,3 +173,4 @@ impl Why {
         }
     }
 }
+pub(super) fn of(_: &super::ProviderKind) -> Option<Box<dyn Protocol>> { None }

@@ -1,0 +1,105 @@
+//! Answers that were given before: each user has a cache of the own, so that there is no key under which one could find
+//! another's. Equal requests at one time are asked once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::ops::compute::Op;
+
+use super::RouterConfig;
+use crate::host_api::Name;
+use crate::host_api::llm::{LlmError, Request, Response, Usage};
+
+/// What is kept for one user, in bytes of answers.
+const USER_BYTES_MAX: u64 = 16 << 20;
+
+/// Users whose answers are kept, and how long after they asked last.
+const USERS_MAX: u64 = 10_000;
+const USER_IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The caches of all users.
+pub(super) struct Caches(moka::sync::Cache<Name, Cache>);
+
+/// The cache of one user.
+#[derive(Clone)]
+pub(super) struct Cache(moka::future::Cache<[u8; 32], Kept>);
+
+#[derive(Clone)]
+struct Kept {
+    response: Arc<Response>,
+    until: Instant,
+}
+
+/// A request under the configuration that it is asked with.
+#[derive(Clone, Copy)]
+pub(super) struct Key([u8; 32]);
+
+impl Key {
+    pub(super) fn of(config: &RouterConfig, request: &Request) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(config.digest().as_bytes());
+        // Into a hasher nothing fails, and every request has a JSON form.
+        let _ = serde_json::to_writer(&mut hasher, request);
+        Key(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Default for Caches {
+    fn default() -> Self {
+        Caches(moka::sync::Cache::builder().max_capacity(USERS_MAX).time_to_idle(USER_IDLE_MAX).build())
+    }
+}
+
+impl Caches {
+    pub(super) fn of(&self, user: &Name) -> Cache {
+        self.0.get_with_by_ref(user, || {
+            let bytes = |_: &[u8; 32], kept: &Kept| u32::try_from(kept.response.bytes()).unwrap_or(u32::MAX);
+            Cache(moka::future::Cache::builder().max_capacity(USER_BYTES_MAX).weigher(bytes).build())
+        })
+    }
+}
+
+impl Cache {
+    /// The answer that is kept.
+    pub(super) async fn get(&self, key: Key) -> Option<Response> {
+        let kept = self.0.get(&key.0).await?;
+        (kept.until > Instant::now()).then(|| given_again(&kept.response))
+    }
+
+    /// Keeps an answer.
+    pub(super) async fn keep(&self, key: Key, response: &Response, ttl: Duration) {
+        let kept = Kept { response: Arc::new(response.clone()), until: Instant::now() + ttl };
+        self.0.insert(key.0, kept).await;
+    }
+
+    /// The answer that is kept, or the one that is being asked for now, or else the one that `ask` gives. If whoever asks
+    /// gives up, the next one asks.
+    pub(super) async fn get_or_ask(
+        &self,
+        key: Key,
+        ttl: Duration,
+        ask: impl Future<Output = Result<Response, LlmError>>,
+    ) -> Result<Response, LlmError> {
+        let stale = self.0.get(&key.0).await.filter(|kept| kept.until <= Instant::now());
+        if stale.is_some() {
+            let gone = |kept: Option<moka::Entry<[u8; 32], Kept>>| match kept {
+                Some(kept) if kept.value().until <= Instant::now() => std::future::ready(Op::Remove),
+                _ => std::future::ready(Op::Nop),
+            };
+            self.0.entry(key.0).and_compute_with(gone).await;
+        }
+        let asked = async { Ok(Kept { response: Arc::new(ask.await?), until: Instant::now() + ttl }) };
+        let entry = self.0.entry(key.0).or_try_insert_with(asked).await;
+        let entry = entry.map_err(|error: Arc<LlmError>| LlmError::clone(&error))?;
+        if entry.is_fresh() {
+            return Ok(Response::clone(&entry.into_value().response));
+        }
+        Ok(given_again(&entry.into_value().response))
+    }
+}
+
+/// Nobody was asked, and nobody is owed anything.
+fn given_again(response: &Response) -> Response {
+    let usage = Usage { cost_microusd: Some(0), ..Usage::default() };
+    Response { usage, cached: true, attempts: Vec::new(), ..response.clone() }
+}

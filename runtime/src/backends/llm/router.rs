@@ -1,0 +1,243 @@
+//! The router of one execution: it picks who is asked, asks, tries again, and falls back to the next.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::BackoffBuilder as _;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::attempt::{Failed, Next, Told, Written};
+use super::cache::{Cache, Key};
+use super::config::Route;
+use super::protocol::Answer;
+use super::{CacheMode, RouterConfig, Shared};
+use crate::host_api::llm::{
+    Attempt, Delta, Embeddings, LlmError, Part, Price, Request, Response, Router, RouterLimits, Usage,
+};
+
+/// Pieces of an answer that wait for their reader.
+const PIECES_WAITING_MAX: usize = 32;
+
+/// The router of one execution. All that is its own is in here; what it shares with others carries no identity.
+#[derive(Clone)]
+pub(super) struct ExecutionRouter {
+    pub(super) config: Arc<RouterConfig>,
+    pub(super) cache: Cache,
+    /// The router behind the provider of the kind `offline`.
+    pub(super) offline: Arc<dyn Router>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Router for ExecutionRouter {
+    fn complete(self: Arc<Self>, request: Request) -> BoxFuture<'static, Result<Response, LlmError>> {
+        let io = self.shared.io.clone();
+        let task = AbortOnDropHandle::new(io.spawn(async move { self.answer(&request).await }));
+        async move { task.await.unwrap_or_else(|_panic| Err(router_failed())) }.boxed()
+    }
+
+    fn stream(self: Arc<Self>, request: Request) -> BoxStream<'static, Result<Delta, LlmError>> {
+        let (out, pieces) = mpsc::channel(PIECES_WAITING_MAX);
+        let io = self.shared.io.clone();
+        let task = AbortOnDropHandle::new(io.spawn(async move {
+            let last = self.write(&request, &out).await.map(Delta::Done);
+            // Nobody reads it any more: then nobody misses it.
+            let _ = out.send(last).await;
+        }));
+        let pieces = futures::stream::unfold((pieces, task), |(mut pieces, task)| async move {
+            let piece = pieces.recv().await?;
+            Some((piece, (pieces, task)))
+        });
+        pieces.boxed()
+    }
+
+    fn embed(
+        self: Arc<Self>,
+        model: Option<String>,
+        inputs: Vec<String>,
+    ) -> BoxFuture<'static, Result<Embeddings, LlmError>> {
+        let io = self.shared.io.clone();
+        let task = AbortOnDropHandle::new(io.spawn(async move { self.vectors(model.as_deref(), &inputs).await }));
+        async move { task.await.unwrap_or_else(|_panic| Err(router_failed())) }.boxed()
+    }
+
+    fn price(&self, request: &Request) -> Option<Price> {
+        let routes = self.config.routes(request.model.as_deref(), request.tier).ok()?;
+        routes.iter().filter_map(Route::price).reduce(Price::or_dearer)
+    }
+
+    fn embedding_price(&self, model: Option<&str>) -> Option<Price> {
+        self.config.embedding_route(model).ok()?.price()
+    }
+
+    fn repairs_max(&self) -> Option<u32> {
+        Some(self.config.settings().repairs_max)
+    }
+
+    fn limits(&self) -> RouterLimits {
+        self.config.settings().limits
+    }
+
+    fn take_fuel_owed(&self) -> u64 {
+        self.offline.take_fuel_owed()
+    }
+}
+
+fn router_failed() -> LlmError {
+    LlmError::Unavailable("the router failed".to_owned())
+}
+
+impl ExecutionRouter {
+    async fn answer(&self, request: &Request) -> Result<Response, LlmError> {
+        match self.config.settings().cache {
+            CacheMode::Off => self.ask(request, None).await,
+            CacheMode::ReadOnly => match self.cache.get(Key::of(&self.config, request)).await {
+                Some(kept) => Ok(kept),
+                None => self.ask(request, None).await,
+            },
+            CacheMode::On { ttl_ms } => {
+                let key = Key::of(&self.config, request);
+                self.cache.get_or_ask(key, Duration::from_millis(ttl_ms), self.ask(request, None)).await
+            }
+        }
+    }
+
+    /// Writes the answer to `out`, but for its end. What one reader waits for no other does, so only answers that are
+    /// whole are shared.
+    async fn write(&self, request: &Request, out: &Told) -> Result<Response, LlmError> {
+        let mode = self.config.settings().cache;
+        if mode == CacheMode::Off {
+            return self.ask(request, Some(out)).await;
+        }
+        let key = Key::of(&self.config, request);
+        if let Some(kept) = self.cache.get(key).await {
+            for part in &kept.parts {
+                let delta = match part {
+                    Part::Text(text) => Delta::Text(text.clone()),
+                    Part::ToolCall(call) => Delta::ToolCall(call.clone()),
+                    _ => continue,
+                };
+                let _ = out.send(Ok(delta)).await;
+            }
+            return Ok(kept);
+        }
+        let response = self.ask(request, Some(out)).await?;
+        if let CacheMode::On { ttl_ms } = mode {
+            self.cache.keep(key, &response, Duration::from_millis(ttl_ms)).await;
+        }
+        Ok(response)
+    }
+
+    /// Goes down the chain until one answers. There is no other loop of retries: not in the HTTP client, not in a
+    /// provider.
+    async fn ask(&self, request: &Request, out: Option<&Told>) -> Result<Response, LlmError> {
+        let mut attempts = Vec::new();
+        // The longest that a model can read which could not read this.
+        let mut too_short: Option<u64> = None;
+        for route in self.config.routes(request.model.as_deref(), request.tier)? {
+            let context = route.known.and_then(|model| model.context_tokens);
+            if too_short.zip(context).is_some_and(|(known, context)| context <= known) {
+                continue;
+            }
+            let asked = self.ask_one(&route, &mut attempts, || self.attempt(&route, request, out)).await;
+            match asked {
+                Ok(Written { answer, model }) => {
+                    if let (Some(model), Some(attempt)) = (&model, attempts.last_mut()) {
+                        attempt.model.clone_from(model);
+                    }
+                    return Ok(response(&route, model, request, answer, attempts));
+                }
+                Err(Failed { next: Next::Stop(error), .. }) => return Err(error),
+                Err(Failed { next: Next::LargerModel, .. }) => too_short = too_short.max(context),
+                Err(_) => {}
+            }
+        }
+        Err(LlmError::AllFailed(attempts))
+    }
+
+    /// Tries one provider, and again while that may help.
+    async fn ask_one<T, F>(
+        &self,
+        route: &Route,
+        attempts: &mut Vec<Attempt>,
+        attempt: impl Fn() -> F,
+    ) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<T, Failed>>,
+    {
+        let retries = self.config.settings().retries;
+        let mut waits = backon::ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(retries.base_ms))
+            .with_max_delay(Duration::from_millis(retries.wait_ms_max))
+            .with_max_times(usize::try_from(retries.max).unwrap_or(usize::MAX))
+            .with_jitter()
+            .build();
+        loop {
+            let begun = Instant::now();
+            let result = attempt().await;
+            attempts.push(Attempt {
+                provider: route.provider.name.to_string(),
+                model: route.model.clone(),
+                latency_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                failure: result.as_ref().err().map(|failed| failed.why.clone()),
+            });
+            let failed = match result {
+                Err(failed) => failed,
+                answered => return answered,
+            };
+            let Next::Again { after } = failed.next else { return Err(failed) };
+            let Some(wait) = waits.next() else { return Err(failed) };
+            let wait = after.unwrap_or_default().max(wait);
+            if wait > Duration::from_millis(retries.wait_ms_max.saturating_mul(2)) {
+                return Err(failed);
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn vectors(&self, model: Option<&str>, inputs: &[String]) -> Result<Embeddings, LlmError> {
+        let route = self.config.embedding_route(model)?;
+        let mut attempts = Vec::new();
+        let asked = self.ask_one(&route, &mut attempts, || self.embed_once(&route, inputs)).await;
+        match asked {
+            Ok((vectors, tokens)) => {
+                let usage = tokens.map(|input_tokens| {
+                    let cost_microusd = route.price().map(|price| price.of(input_tokens, 0));
+                    Usage { input_tokens, output_tokens: 0, cost_microusd }
+                });
+                let (provider, model) = (route.provider.name.to_string(), route.model);
+                Ok(Embeddings { vectors, provider, model, usage, attempts })
+            }
+            Err(Failed { next: Next::Stop(error), .. }) => Err(error),
+            Err(_) => Err(LlmError::AllFailed(attempts)),
+        }
+    }
+}
+
+fn response(
+    route: &Route,
+    model: Option<String>,
+    request: &Request,
+    answer: Answer,
+    attempts: Vec<Attempt>,
+) -> Response {
+    let Answer { parts, finish_reason, tokens } = answer;
+    let mut response = Response {
+        parts,
+        finish_reason,
+        provider: route.provider.name.to_string(),
+        model: model.unwrap_or_else(|| route.model.clone()),
+        usage: Usage::default(),
+        cached: false,
+        attempts,
+    };
+    // A provider that does not count is believed to have counted what the estimate says.
+    let input_tokens = tokens.input.unwrap_or_else(|| request.input_tokens_estimate());
+    let output_tokens = tokens.output.unwrap_or_else(|| response.output_tokens_estimate());
+    let cost_microusd = route.price().map(|price| price.of(input_tokens, output_tokens));
+    response.usage = Usage { input_tokens, output_tokens, cost_microusd };
+    response
+}

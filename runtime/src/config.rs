@@ -1,0 +1,365 @@
+//! Configuration files: `runtime.toml`, what the operator set up, and the file of secrets beside it. They are read once,
+//! at start; nothing here looks at the environment.
+
+mod secrets;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use crate::backends::llm::{
+    Addresses, CacheMode, Credentials, LlmSettings, ModelPattern, PriceTable, Primary, Provider, ProviderKind, Retries,
+    Target, Timeouts,
+};
+use crate::host_api::Name;
+use crate::host_api::llm::{RouterLimits, Tier};
+
+pub use secrets::Secrets;
+
+/// Largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// How long answers are kept where nobody says it.
+const CACHE_TTL_MS: u64 = 60 * 60 * 1000;
+
+/// A configuration file cannot be used. One sentence: which file, where in it, and what to do. It quotes nothing of the
+/// file, as that may be a secret in the wrong place.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {what}", path = path.display())]
+pub struct ConfigError {
+    path: PathBuf,
+    what: String,
+}
+
+impl ConfigError {
+    fn new(path: &Path, what: impl Into<String>) -> Self {
+        ConfigError { path: path.to_owned(), what: what.into() }
+    }
+
+    fn toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        ConfigError::new(path, format!("line {line}: {}", error.message().trim().replace('\n', "; ")))
+    }
+}
+
+/// What `runtime.toml` says.
+#[derive(Debug, Default)]
+pub struct RuntimeConfig {
+    llm: LlmTable,
+    providers: Vec<ProviderTable>,
+    prices: Option<Arc<PriceTable>>,
+    /// What the file names with `secrets`; none where it names none.
+    pub secrets: Option<PathBuf>,
+    path: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileTable {
+    /// A file of secrets, relative to this one.
+    secrets: Option<PathBuf>,
+    llm: LlmTable,
+    providers: Vec<ProviderTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LlmTable {
+    provider: Option<String>,
+    model: Option<String>,
+    fallback: Option<Vec<String>>,
+    tier: Option<Tier>,
+    tiers: TiersTable,
+    embedding: Option<String>,
+    models_allowed: Vec<String>,
+    cache: Option<CacheTable>,
+    cache_ttl_ms: Option<u64>,
+    repairs_max: Option<u32>,
+    prices: Option<PathBuf>,
+    retries: RetriesTable,
+    timeouts: TimeoutsTable,
+    limits: LimitsTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TiersTable {
+    fast: Option<String>,
+    balanced: Option<String>,
+    quality: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CacheTable {
+    Off,
+    On,
+    ReadOnly,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RetriesTable {
+    max: Option<u32>,
+    base_ms: Option<u64>,
+    wait_ms_max: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TimeoutsTable {
+    connect_ms: Option<u64>,
+    first_token_ms: Option<u64>,
+    answer_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsTable {
+    llm_tokens: Option<u64>,
+    llm_cost_microusd: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderTable {
+    name: String,
+    kind: Option<String>,
+    url: Option<String>,
+    /// The name of its secret; its own name where it is left out.
+    secret: Option<String>,
+    model: Option<String>,
+    #[serde(default)]
+    models: Vec<String>,
+    #[serde(default)]
+    public_only: bool,
+    api_version: Option<String>,
+    deployment: Option<String>,
+    region: Option<String>,
+    team: Option<String>,
+}
+
+impl RuntimeConfig {
+    /// Reads the file, and the price table that it names.
+    ///
+    /// # Errors
+    /// It cannot be read, is not TOML, or has a key that is not known.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = read(path)?;
+        let file: FileTable = toml::from_str(&text).map_err(|error| ConfigError::toml(path, &text, &error))?;
+        let beside = |relative: &PathBuf| path.parent().unwrap_or(Path::new("")).join(relative);
+        let prices = file.llm.prices.as_ref().map(|prices| {
+            let prices = beside(prices);
+            let table = PriceTable::from_toml(&read(&prices)?);
+            table.map(Arc::new).map_err(|error| ConfigError::new(&prices, error.to_string()))
+        });
+        Ok(RuntimeConfig {
+            prices: prices.transpose()?,
+            secrets: file.secrets.as_ref().map(beside),
+            llm: file.llm,
+            providers: file.providers,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The settings for routers. A provider that a target names without a table of its own is the well-known one of that
+    /// name, such as `openai`.
+    ///
+    /// # Errors
+    /// A table makes no sense: a name, address or kind that is none.
+    pub fn llm_settings(&self, secrets: &Secrets) -> Result<LlmSettings, ConfigError> {
+        let wrong = |what: String| ConfigError::new(&self.path, what);
+        let defaults = LlmSettings::default();
+        let llm = &self.llm;
+        let target = |text: &String| text.parse::<Target>().map_err(|error| wrong(error.to_string()));
+        let mut primary = match llm.provider.as_deref() {
+            None | Some("auto") => Primary::Auto,
+            Some(text) => Primary::Target(target(&text.to_owned())?),
+        };
+        if let Some(model) = &llm.model {
+            match &mut primary {
+                Primary::Target(target) if target.model.is_none() => target.model = Some(model.clone()),
+                _ => return Err(wrong("`model` needs a `provider` that names no model itself".to_owned())),
+            }
+        }
+        let tiers = [(Tier::Fast, &llm.tiers.fast), (Tier::Balanced, &llm.tiers.balanced), (Tier::Quality, &llm.tiers.quality)];
+        let tiers = tiers.into_iter().filter_map(|(tier, text)| Some((tier, text.as_ref()?)));
+        let tiers = tiers.map(|(tier, text)| Ok((tier, target(text)?))).collect::<Result<_, ConfigError>>()?;
+        let fallback = llm.fallback.as_ref().map(|list| list.iter().map(target).collect()).transpose()?;
+        let ttl_ms = llm.cache_ttl_ms.unwrap_or(CACHE_TTL_MS);
+        let providers = self.providers.iter().map(|table| self.provider(table, secrets));
+        let mut settings = LlmSettings {
+            providers: providers.collect::<Result<_, _>>()?,
+            primary,
+            fallback,
+            tiers,
+            tier: llm.tier,
+            embedding: llm.embedding.as_ref().map(target).transpose()?,
+            models_allowed: llm.models_allowed.iter().map(ModelPattern::new).collect(),
+            cache: match llm.cache {
+                None | Some(CacheTable::Off) => CacheMode::Off,
+                Some(CacheTable::On) => CacheMode::On { ttl_ms },
+                Some(CacheTable::ReadOnly) => CacheMode::ReadOnly,
+            },
+            retries: Retries {
+                max: llm.retries.max.unwrap_or(defaults.retries.max),
+                base_ms: llm.retries.base_ms.unwrap_or(defaults.retries.base_ms),
+                wait_ms_max: llm.retries.wait_ms_max.unwrap_or(defaults.retries.wait_ms_max),
+            },
+            timeouts: Timeouts {
+                connect_ms: llm.timeouts.connect_ms.unwrap_or(defaults.timeouts.connect_ms),
+                first_token_ms: llm.timeouts.first_token_ms.unwrap_or(defaults.timeouts.first_token_ms),
+                answer_ms: llm.timeouts.answer_ms.unwrap_or(defaults.timeouts.answer_ms),
+            },
+            repairs_max: llm.repairs_max.unwrap_or(defaults.repairs_max),
+            limits: RouterLimits {
+                tokens: llm.limits.llm_tokens.unwrap_or(u64::MAX),
+                cost_microusd: llm.limits.llm_cost_microusd.unwrap_or(u64::MAX),
+            },
+            prices: self.prices.clone().unwrap_or(defaults.prices),
+        };
+        settings.add_well_known(secrets);
+        Ok(settings)
+    }
+
+    fn provider(&self, table: &ProviderTable, secrets: &Secrets) -> Result<Provider, ConfigError> {
+        let ProviderTable { name, kind, url, secret, model, models, public_only, .. } = table;
+        let wrong = |what: String| ConfigError::new(&self.path, format!("providers: `{name}`: {what}"));
+        let own_name: Name = name.parse().map_err(|error| wrong(format!("{error}")))?;
+        let kind_name = kind.as_deref().unwrap_or(name);
+        let Some((kind_known, usual_url)) = well_known(kind_name) else {
+            return Err(wrong(format!("`kind` is none of {}", WELL_KNOWN.map(|(name, ..)| name).join(", "))));
+        };
+        let needs = |what: &str, value: &Option<String>| {
+            value.clone().ok_or_else(|| wrong(format!("`{what}` is missing, which the kind `{kind_name}` needs")))
+        };
+        let kind = match kind_known {
+            ProviderKind::Azure { .. } => ProviderKind::Azure {
+                api_version: needs("api_version", &table.api_version)?,
+                deployment: table.deployment.clone(),
+            },
+            ProviderKind::Bedrock { .. } => ProviderKind::Bedrock { region: needs("region", &table.region)? },
+            ProviderKind::Friendli { .. } => ProviderKind::Friendli { team: table.team.clone() },
+            other => other,
+        };
+        let foreign = [
+            ("api_version", table.api_version.is_some(), matches!(kind, ProviderKind::Azure { .. })),
+            ("deployment", table.deployment.is_some(), matches!(kind, ProviderKind::Azure { .. })),
+            ("region", table.region.is_some(), matches!(kind, ProviderKind::Bedrock { .. })),
+            ("team", table.team.is_some(), matches!(kind, ProviderKind::Friendli { .. })),
+        ];
+        if let Some((key, ..)) = foreign.iter().find(|(_, given, known)| *given && !known) {
+            return Err(wrong(format!("`{key}` means nothing to the kind `{kind_name}`")));
+        }
+        let url = match (url, &kind) {
+            (Some(url), _) => url.clone(),
+            (None, ProviderKind::Bedrock { region }) => bedrock_url(region),
+            (None, _) if !usual_url.is_empty() => usual_url.to_owned(),
+            (None, _) => return Err(wrong(format!("`url` is missing, which the kind `{kind_name}` needs"))),
+        };
+        let secret = secret.as_deref().unwrap_or(name);
+        Ok(Provider {
+            name: own_name,
+            url: parse_url(&url).map_err(wrong)?,
+            credentials: secrets.get(secret).unwrap_or(Credentials::None),
+            model: model.clone(),
+            models: models.iter().map(ModelPattern::new).collect(),
+            addresses: if *public_only { Addresses::Public } else { Addresses::Any },
+            kind,
+        })
+    }
+}
+
+impl LlmSettings {
+    /// Adds the well-known providers that targets name and nobody described, with the secrets of their names.
+    pub fn add_well_known(&mut self, secrets: &Secrets) {
+        let primary = match &self.primary {
+            Primary::Target(target) => Some(target),
+            Primary::Auto => None,
+        };
+        let targets = primary.into_iter().chain(self.fallback.iter().flatten());
+        let targets = targets.chain(self.tiers.values()).chain(&self.embedding);
+        let mut missing: Vec<Name> = targets.map(|target| target.provider.clone()).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing.retain(|name| self.providers.iter().all(|provider| provider.name != *name));
+        self.providers.extend(missing.iter().filter_map(|name| {
+            let (kind, url) = well_known(name.as_str())?;
+            let url = parse_url(url).ok()?;
+            Some(Provider {
+                credentials: secrets.get(name.as_str()).unwrap_or(Credentials::None),
+                kind,
+                url,
+                ..Provider::named(name.clone())
+            })
+        }));
+        if self.providers.is_empty() {
+            self.providers.push(Provider::offline());
+        }
+    }
+}
+
+/// Providers that need no description: their kind, and where they are.
+const WELL_KNOWN: [(&str, &str, &str); 15] = [
+    ("openai", "openai", "https://api.openai.com/v1"),
+    ("anthropic", "anthropic", "https://api.anthropic.com/v1"),
+    ("gemini", "gemini", "https://generativelanguage.googleapis.com/v1beta"),
+    ("azure", "azure", ""),
+    ("bedrock", "bedrock", ""),
+    ("friendli", "friendli", "https://api.friendli.ai/serverless/v1"),
+    ("ollama", "ollama", "http://127.0.0.1:11434/v1"),
+    ("offline", "offline", "offline:"),
+    ("groq", "openai", "https://api.groq.com/openai/v1"),
+    ("together", "openai", "https://api.together.xyz/v1"),
+    ("openrouter", "openai", "https://openrouter.ai/api/v1"),
+    ("deepseek", "openai", "https://api.deepseek.com/v1"),
+    ("mistral", "openai", "https://api.mistral.ai/v1"),
+    ("xai", "openai", "https://api.x.ai/v1"),
+    ("lmstudio", "openai", "http://127.0.0.1:1234/v1"),
+];
+
+/// The kind of a well-known provider, to be completed, and its address; empty if it has none for all.
+fn well_known(name: &str) -> Option<(ProviderKind, &'static str)> {
+    let (_, kind, url) = WELL_KNOWN.iter().find(|(known, ..)| *known == name)?;
+    let kind = match *kind {
+        "anthropic" => ProviderKind::Anthropic,
+        "gemini" => ProviderKind::Gemini,
+        "azure" => ProviderKind::Azure { api_version: String::new(), deployment: None },
+        "bedrock" => ProviderKind::Bedrock { region: String::new() },
+        "friendli" => ProviderKind::Friendli { team: None },
+        "ollama" => ProviderKind::Ollama,
+        "offline" => ProviderKind::Offline,
+        _ => ProviderKind::OpenAi,
+    };
+    Some((kind, url))
+}
+
+fn bedrock_url(region: &str) -> String {
+    format!("https://bedrock-runtime.{region}.amazonaws.com")
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    // What comes after it begins with a slash.
+    let url = Url::parse(text.trim_end_matches('/')).map_err(|error| format!("`url` is no address: {error}"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() && url.query().is_none() && url.fragment().is_none() => Ok(url),
+        "offline" => Ok(url),
+        _ => Err("`url` must be an address with http or https, and without a query".to_owned()),
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let mut text = String::new();
+    let file = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
+    file.map_err(|error| ConfigError::new(path, format!("it cannot be read: {error}")))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop there")]
+mod tests;
