@@ -4,26 +4,22 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::events::TerminalEvents;
-use super::{COMPILE_WORKER, Failure, exit_code, options, paths, records, terminal};
-use crate::host_api::llm::{OfflineProvider, Script};
+use super::llm::LlmOptions;
+use super::signals::Interrupts;
+use super::{COMPILE_WORKER, Failure, Folders, exit_code, options, paths, records, terminal};
 use crate::host_api::trace::MemoryTrace;
 use crate::host_api::wasi::{Preopen, SCRATCH_GUEST_PATH, WasiSettings};
 use crate::host_api::{Budget, BudgetName, Name, Outcome, sanitize_text};
 use crate::workload::{CompiledFrom, Digest, IntakeLimits};
 use crate::{CompileIn, CompilerCommand, Execution, ExecutionRequest, Record, Runtime};
-
-/// Largest script that is read, in bytes.
-const SCRIPT_BYTES_MAX: u64 = 64 << 20;
 
 /// A compilation that takes longer than this is shown.
 const QUIET_COMPILE: Duration = Duration::from_millis(300);
@@ -83,9 +79,8 @@ pub(super) struct Exec {
     #[arg(long, value_name = "NAME=VALUE", value_parser = options::limit)]
     limit: Vec<(BudgetName, u64)>,
 
-    /// Answer requests to language models from this script (JSON)
-    #[arg(long, value_name = "PATH")]
-    llm_script: Option<PathBuf>,
+    #[command(flatten)]
+    llm: LlmOptions,
 
     /// Print the record as JSON instead of the output
     #[arg(long)]
@@ -105,8 +100,9 @@ pub(super) struct Exec {
 }
 
 impl Exec {
-    pub(super) fn run(self, data: &Option<PathBuf>, cache: &Option<PathBuf>) -> Result<ExitCode, Failure> {
-        let data_dir = paths::data_dir(data).map_err(Failure::Usage)?;
+    pub(super) fn run(self, folders: &Folders) -> Result<ExitCode, Failure> {
+        let cache = &folders.cache_dir;
+        let data_dir = paths::data_dir(&folders.data).map_err(Failure::Usage)?;
         let interrupts = Interrupts::listen()?;
         let bytes = read_workload(&self.workload).map_err(Failure::Usage)?;
         let input = self.read_input().map_err(Failure::Usage)?;
@@ -122,14 +118,14 @@ impl Exec {
             return Err(Failure::Usage(anyhow!("--scratch: a folder is given as {} already", taken.guest)));
         }
         let traces = MemoryTrace::default();
-        let llm = self.llm().map_err(Failure::Usage)?;
+        let llm = self.llm.backend(&folders.config_file)?;
         let build = |cache_dir: Option<PathBuf>| {
             let builder = Runtime::builder()
                 .executions_max(4)
                 .compile_in(CompileIn::Child(CompilerCommand::this_program(COMPILE_WORKER)))
                 .events(TerminalEvents::start(self.quiet))
                 .trace(traces.clone())
-                .llm(llm.clone());
+                .llm_shared(Arc::clone(&llm));
             let builder = match cache_dir {
                 Some(dir) => builder.cache_dir(dir),
                 None => builder,
@@ -293,18 +289,6 @@ impl Exec {
             scratch: self.scratch.clone(),
         }
     }
-
-    fn llm(&self) -> anyhow::Result<OfflineProvider> {
-        match &self.llm_script {
-            None => Ok(OfflineProvider::default()),
-            Some(path) => {
-                let text =
-                    String::from_utf8(read(path, SCRIPT_BYTES_MAX)?).with_context(|| format!("{}", path.display()))?;
-                let script = Script::from_json(&text).with_context(|| format!("{}", path.display()))?;
-                Ok(OfflineProvider::with_script(script))
-            }
-        }
-    }
 }
 
 /// Reads a workload: one byte more than the intake takes, so that it can say so, and not for ever.
@@ -313,7 +297,7 @@ pub(super) fn read_workload(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Reads the first `bytes_max` bytes of a file.
-fn read(path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(bytes_max).read_to_end(&mut bytes))
@@ -321,63 +305,11 @@ fn read(path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn operator_error(message: &str, cause: Option<String>) -> anyhow::Error {
+pub(super) fn operator_error(message: &str, cause: Option<String>) -> anyhow::Error {
     match cause {
         Some(cause) => anyhow!("{message}: {cause}"),
         None => anyhow!("{message}"),
     }
-}
-
-/// Ctrl-C, and the signals that service managers and closing terminals send. Before there is an execution they end
-/// this process. After that the first one asks the execution to stop, which leaves its record, and a second one ends
-/// this process, whatever it waits for by then. So this has a thread of its own.
-struct Interrupts {
-    execution: Arc<OnceLock<CancellationToken>>,
-}
-
-impl Interrupts {
-    fn listen() -> anyhow::Result<Self> {
-        let signals = tokio::runtime::Builder::new_current_thread().enable_io().build().context("no async runtime")?;
-        let listen = |kind| signal(kind).context("signals cannot be listened for");
-        let (mut interrupt, mut terminate, hangup) = {
-            let _entered = signals.enter();
-            let kinds = (SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup());
-            // Under `nohup` a terminal that closes is nobody's business.
-            (listen(kinds.0)?, listen(kinds.1)?, if hangups_are_ignored() { None } else { Some(listen(kinds.2)?) })
-        };
-        let execution: Arc<OnceLock<CancellationToken>> = Arc::default();
-        let running = Arc::clone(&execution);
-        std::thread::spawn(move || {
-            let mut hangup = hangup;
-            loop {
-                signals.block_on(async {
-                    tokio::select! {
-                        _ = interrupt.recv() => {}
-                        _ = terminate.recv() => {}
-                        Some(_) = async { Some(hangup.as_mut()?.recv().await) } => {}
-                    }
-                });
-                match running.get() {
-                    Some(execution) if !execution.is_cancelled() => execution.cancel(),
-                    _ => std::process::exit(130),
-                }
-            }
-        });
-        Ok(Interrupts { execution })
-    }
-
-    /// From here on Ctrl-C cancels the execution.
-    fn begin_execution(&self) -> CancellationToken {
-        self.execution.get_or_init(CancellationToken::new).clone()
-    }
-}
-
-/// Whether who started this process told it to ignore hangups.
-fn hangups_are_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    ignored & 1 != 0
 }
 
 fn summary(record: &Record) -> String {

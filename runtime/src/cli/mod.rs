@@ -4,15 +4,17 @@ mod events;
 mod exec;
 mod inspect;
 mod limits;
+mod llm;
 mod options;
 mod paths;
 mod records;
+mod signals;
 mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::host_api::Outcome;
 
@@ -29,6 +31,17 @@ struct Cli {
     #[command(subcommand)]
     verb: Verb,
 
+    #[command(flatten)]
+    folders: Folders,
+
+    /// Show what the runtime does, on stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = LAST)]
+    verbose: u8,
+}
+
+/// Where things are.
+#[derive(Args)]
+struct Folders {
     /// Folder for records and scratch folders [default: the user's data folder, `holm` in it]
     #[arg(long, global = true, value_name = "DIR", display_order = LAST)]
     data: Option<PathBuf>,
@@ -37,9 +50,9 @@ struct Cli {
     #[arg(long, global = true, value_name = "DIR", display_order = LAST)]
     cache_dir: Option<PathBuf>,
 
-    /// Show what the runtime does, on stderr; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = LAST)]
-    verbose: u8,
+    /// What the operator set up [default: `holm/runtime.toml` in the user's configuration folder, if it is there]
+    #[arg(long, global = true, value_name = "FILE", display_order = LAST)]
+    config_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -117,7 +130,7 @@ fn run() -> ExitCode {
     terminal::start();
     start_log(cli.verbose);
     let result = match cli.verb {
-        Verb::Exec(exec) => exec.run(&cli.data, &cli.cache_dir),
+        Verb::Exec(exec) => exec.run(&cli.folders),
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Limits(limits) => limits.run(),
         Verb::CompileWorker => return crate::compile_worker(),

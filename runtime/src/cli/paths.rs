@@ -1,4 +1,4 @@
-//! Where things are kept, where nobody says it: the XDG folders. Read once, at start.
+//! Where things are, where nobody says it: the XDG folders. Read once, at start.
 
 use std::path::PathBuf;
 
@@ -26,4 +26,10 @@ pub(super) fn cache_dir(given: &Option<PathBuf>) -> anyhow::Result<PathBuf> {
         Some(dir) => Ok(dir.clone()),
         None => Ok(base()?.cache_dir().join("holm")),
     }
+}
+
+/// The configuration file that is there without being named.
+pub(super) fn config_file() -> Option<PathBuf> {
+    let file = base().ok()?.config_dir().join("holm").join("runtime.toml");
+    file.exists().then_some(file)
 }
