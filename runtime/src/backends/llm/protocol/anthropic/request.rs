@@ -168,9 +168,9 @@ fn is_number(word: &str) -> bool {
     (1..=2).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A schema is enforced where model and schema allow for it, and is an instruction elsewhere; we check every answer. The
-/// old way, a tool for the answer that the model is made to call, will not do: the newest models refuse to be made to,
-/// the guest's own tools could not be called beside it, and an answer that is no object had to be wrapped in one.
+/// A schema is enforced where model and schema allow for it, and is an instruction elsewhere; every answer is checked
+/// later. The old way, a tool for the answer that the model is made to call, will not do: the newest models refuse a
+/// request that makes them call one, and an answer that is no object would have to be wrapped in one.
 fn answer_schema<'a>(
     text: &'a str,
     generation: Option<(u32, u32)>,

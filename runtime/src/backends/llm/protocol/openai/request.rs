@@ -167,8 +167,8 @@ fn tools(request: &Request) -> Result<Vec<Tool<'_>>, Unsupported> {
 fn response_format(request: &Request) -> Result<Option<ResponseFormat<'_>>, Unsupported> {
     let Some(text) = &request.response_schema else { return Ok(None) };
     let schema = read::raw(text).ok_or_else(|| Unsupported("the response schema is no JSON".to_owned()))?;
-    // Strictly, the model cannot but follow the schema; but a request is refused if the schema has anything that they do
-    // not enforce. We check every answer, so that it is left to the model where we are not sure.
+    // Strictly, the model cannot but follow the schema; but a request is refused if the schema has anything that is not
+    // enforced. Every answer is checked later, so that it is left to the model where this is not sure.
     let json_schema = JsonSchema { name: "answer", strict: schema::is_enforceable(text), schema };
     Ok(Some(ResponseFormat { kind: "json_schema", json_schema }))
 }

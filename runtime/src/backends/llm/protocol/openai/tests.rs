@@ -74,7 +74,10 @@ fn a_request_with_everything() {
     let (outgoing, body) = encode(Flavour::OpenAi, &everything(), true).unwrap();
     assert_eq!((outgoing.path.as_str(), outgoing.framing), ("/chat/completions", Framing::ServerSentEvents));
     assert!(String::from_utf8_lossy(&outgoing.body).contains(r#""temperature":0.2,"#));
-    let function = |id: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": "add", "arguments": arguments}});
+    let function = |id: &str, arguments: &str| {
+        let function = json!({"name": "add", "arguments": arguments});
+        json!({"id": id, "type": "function", "function": function})
+    };
     let expected = json!({
         "model": "gpt-4o",
         "messages": [
