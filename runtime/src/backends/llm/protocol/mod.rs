@@ -2,13 +2,20 @@
 //! knows a key or looks at a clock. What comes from a provider is hostile input: it is read into types that hold what is
 //! needed and no more, and a number that makes no sense is no number.
 
+mod anthropic;
 mod assemble;
 mod count;
+mod openai;
+mod read;
+mod said;
+mod schema;
 
 use crate::host_api::llm::{FinishReason, Part, Request, ToolCall};
 
+pub(super) use anthropic::Anthropic;
 pub(super) use assemble::Assembly;
 pub(super) use count::Count;
+pub(super) use openai::{Flavour, OpenAi};
 
 /// What the servers of one kind of provider understand.
 pub(super) trait Protocol: Send + Sync {
