@@ -241,7 +241,8 @@ mod tests {
         for host in ["127.1", "0x7f.1", "2130706433", "017700000001", "0", "0xa9fea9fe", "[::FFFF:127.1.2.3]"] {
             assert!(refused(&format!("https://{host}/")), "{host}");
         }
-        for url in ["http://example.com/v1", "https://me@example.com/", "https://me:key@example.com/", "ftp://8.8.8.8/"] {
+        for url in ["http://example.com/v1", "https://me@example.com/", "https://me:key@example.com/", "ftp://8.8.8.8/"]
+        {
             assert!(refused(url), "{url}");
         }
         for url in ["https://example.com/v1", "https://8.8.8.8/", "https://[2001:4860:4860::8888]:8443/"] {

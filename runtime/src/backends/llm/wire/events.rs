@@ -65,8 +65,7 @@ impl EventReader {
 
     /// There are no more bytes. Some servers leave out the last line ends: what has data by now is an event.
     pub(super) fn finish(&mut self) -> Option<Event> {
-        let _ended_by_line = self.end_line(&[]);
-        self.dispatch()
+        self.end_line(&[]).or_else(|| self.dispatch())
     }
 
     fn held(&self) -> usize {
@@ -182,7 +181,7 @@ mod tests {
         // In many lines, in lines without a byte, in a line without an end, in a name, in a comment.
         assert_eq!(read(&["data: 1234\n".repeat(20).as_bytes()], 64), Err(EventTooLarge));
         assert_eq!(read(&["data\n".repeat(100).as_bytes()], 64), Err(EventTooLarge));
-        assert_eq!(read(&[&[b'x'; 10]; 20], 64), Err(EventTooLarge));
+        assert_eq!(read(&[b"xxxxxxxxxx".as_slice(); 20], 64), Err(EventTooLarge));
         assert_eq!(read(&[format!("event: {}\n", "x".repeat(64)).as_bytes()], 64), Err(EventTooLarge));
         assert_eq!(read(&[format!(":{}\n", "x".repeat(64)).as_bytes()], 64), Err(EventTooLarge));
         // Many small ones are no large one.
