@@ -48,7 +48,7 @@ fn connect_clause(error: &reqwest::Error) -> &'static str {
         Some(_) => return "no safe connection can be agreed on",
         None => {}
     }
-    match find::<io::Error>(error).map(io::Error::kind) {
+    match io_kind(error) {
         Some(ErrorKind::ConnectionRefused) => "the connection was refused",
         Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => "it cannot be reached",
         Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::UnexpectedEof) => {
@@ -59,7 +59,7 @@ fn connect_clause(error: &reqwest::Error) -> &'static str {
 }
 
 fn break_clause(error: &reqwest::Error) -> &'static str {
-    match find::<io::Error>(error).map(io::Error::kind) {
+    match io_kind(error) {
         Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe) => {
             "the connection was reset"
         }
@@ -79,6 +79,13 @@ fn break_clause(error: &reqwest::Error) -> &'static str {
 /// The first error of this type among an error and what caused it.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// What kind of I/O error is at the root. Those that only carry another are of no kind.
+fn io_kind(error: &reqwest::Error) -> Option<ErrorKind> {
+    causes(error)
+        .filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()))
+        .max_by_key(|&kind| kind != ErrorKind::Other)
 }
 
 /// Hyper tells some errors apart by their words alone.
