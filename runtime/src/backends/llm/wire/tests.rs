@@ -98,8 +98,11 @@ fn outgoing(framing: Framing) -> Outgoing {
 /// Times that pass only where something hangs for ever.
 const PATIENT: Timeouts = Timeouts { connect_ms: 30_000, first_token_ms: 30_000, answer_ms: 30_000 };
 
-/// Times for what hangs.
-const HASTY: Timeouts = Timeouts { connect_ms: 30_000, first_token_ms: 200, answer_ms: 400 };
+/// Times for what hangs before anything came.
+const HASTY: Timeouts = Timeouts { connect_ms: 30_000, first_token_ms: 300, answer_ms: 30_000 };
+
+/// Times for what hangs afterwards.
+const HASTY_TO_END: Timeouts = Timeouts { connect_ms: 30_000, first_token_ms: 30_000, answer_ms: 800 };
 
 async fn whole(wire: &Wire, provider: &Provider, timeouts: Timeouts) -> Result<Vec<u8>, WireError> {
     let call = Call { provider, outgoing: outgoing(Framing::Whole), timeouts };
