@@ -140,7 +140,7 @@ impl Default for Retries {
 pub struct Timeouts {
     /// For a connection.
     pub connect_ms: u64,
-    /// From the connection to the first byte of the answer's head, or of the first event of a stream.
+    /// From the beginning to the answer's head, or to the first event of a stream.
     pub first_token_ms: u64,
     /// For the whole answer, from the beginning.
     pub answer_ms: u64,
