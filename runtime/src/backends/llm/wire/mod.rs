@@ -1,5 +1,7 @@
 //! The way to the providers' servers: every byte in both directions goes through here, within limits of size and time.
 
+mod aws;
+
 use std::time::Duration;
 
 use super::protocol::Outgoing;
