@@ -4,11 +4,14 @@
 
 mod assemble;
 mod count;
+mod gemini;
+mod shape;
 
 use crate::host_api::llm::{FinishReason, Part, Request, ToolCall};
 
 pub(super) use assemble::Assembly;
 pub(super) use count::Count;
+pub(super) use gemini::Gemini;
 
 /// What the servers of one kind of provider understand.
 pub(super) trait Protocol: Send + Sync {
