@@ -3,6 +3,7 @@
 //! needed and no more, and a number that makes no sense is no number.
 
 mod assemble;
+mod bedrock;
 mod count;
 mod gemini;
 mod shape;
@@ -10,6 +11,7 @@ mod shape;
 use crate::host_api::llm::{FinishReason, Part, Request, ToolCall};
 
 pub(super) use assemble::Assembly;
+pub(super) use bedrock::Bedrock;
 pub(super) use count::Count;
 pub(super) use gemini::Gemini;
 

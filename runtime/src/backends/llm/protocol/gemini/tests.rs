@@ -245,10 +245,7 @@ fn a_stream_event_by_event() {
     ];
     let (pieces, answer) = stream(&events);
     let add = call("call_1", "add", "{\"a\":1}");
-    assert_eq!(
-        pieces,
-        [Piece::Text("Hel".to_owned()), Piece::Text("lo".to_owned()), Piece::ToolCall(add.clone())]
-    );
+    assert_eq!(pieces, [Piece::Text("Hel".to_owned()), Piece::Text("lo".to_owned()), Piece::ToolCall(add.clone())]);
     assert_eq!(
         answer.unwrap(),
         Answer {
