@@ -1,5 +1,5 @@
-//! Amazon's Bedrock: answers through `Converse`, which is one for all its models, and vectors through `invoke`, which is
-//! each model's own.
+//! Amazon's Bedrock: answers through `Converse`, which is one for all its models, and vectors through `invoke`, which
+//! is each model's own.
 
 mod decode;
 mod embed;
@@ -13,9 +13,10 @@ use super::shape::{self, Arguments, Base64};
 use super::{Answer, Ask, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors};
 use crate::host_api::llm::{Blob, Message, Part, Request, Role, Tool};
 
-/// The tool that a model answers with if the answer must match a schema. Not all models of Bedrock write to a schema, but
-/// those that use tools write arguments to one: so the only tool is the answer, and its arguments are the text. Where the
-/// request has tools of its own, or the schema is not that of an object, as arguments must be, the schema is told in words.
+/// The tool that a model answers with if the answer must match a schema. Not all models of Bedrock write to a schema,
+/// but those that use tools write arguments to one: so the only tool is the answer, and its arguments are the text.
+/// Where the request has tools of its own, or the schema is not that of an object, as arguments must be, the schema is
+/// told in words.
 const ANSWER_TOOL: &str = "holm_answer";
 
 /// Bedrock refuses texts without anything to read; a tool that gave nothing says so.

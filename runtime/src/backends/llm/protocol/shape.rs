@@ -58,8 +58,8 @@ impl Serialize for Base64<'_> {
     }
 }
 
-/// The arguments of a tool call, as the JSON object that providers insist on. What a model wrote wrong goes into an object
-/// as it is, so that the conversation can go on: its tool has said by then what is wrong with it.
+/// The arguments of a tool call, as the JSON object that providers insist on. What a model wrote wrong goes into an
+/// object as it is, so that the conversation can go on: its tool has said by then what is wrong with it.
 pub(super) struct Arguments<'a>(pub(super) &'a str);
 
 impl Serialize for Arguments<'_> {

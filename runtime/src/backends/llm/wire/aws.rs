@@ -33,8 +33,8 @@ pub(super) struct Signer<'a> {
     pub(super) session_token: Option<&'a str>,
 }
 
-/// The headers that a POST with this body needs at this address, at this time. AWS takes them for some minutes. They are
-/// to be sent with the address as it is: its path is signed letter by letter.
+/// The headers that a POST with this body needs at this address, at this time. AWS takes them for some minutes. They
+/// are to be sent with the address as it is: its path is signed letter by letter.
 pub(super) fn sign(
     signer: Signer<'_>,
     url: &Url,
@@ -91,7 +91,8 @@ impl AwsFrames {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next event, if it is there already. After an error there is no other: where the next frame begins is not known.
+    /// The next event, if it is there already. After an error there is no other: where the next frame begins is not
+    /// known.
     pub(super) fn next(&mut self) -> Result<Option<Event>, WireError> {
         let Some((frame_bytes, rest)) = self.buffer.split_first_chunk::<4>() else { return Ok(None) };
         let frame_bytes = length(*frame_bytes);

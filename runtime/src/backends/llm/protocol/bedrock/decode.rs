@@ -314,7 +314,7 @@ fn exception(name: &str, data: &[u8]) -> Refusal {
         "validationException" | "ValidationException" => invalid(&message),
         "accessDeniedException" | "AccessDeniedException" => Why::Key,
         "resourceNotFoundException" | "ResourceNotFoundException" => Why::NotFound,
-        // `internalServerException`, `modelStreamErrorException`, `serviceUnavailableException`, `modelTimeoutException`.
+        // `internalServerException`, `modelStreamErrorException`, `serviceUnavailableException` and what is alike.
         _ => Why::Server,
     };
     Refusal { why, message: shape::clipped(message) }

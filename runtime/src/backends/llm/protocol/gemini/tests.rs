@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::{Broken, Piece, Tokens, Why};
 use super::*;
-use crate::host_api::llm::{Request, Tool};
+use crate::host_api::llm::{FinishReason, Request, Tool};
 
 fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
     ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: arguments.to_owned() }
@@ -364,7 +365,10 @@ fn vectors_come_in_batches() {
 
 proptest! {
     #[test]
-    fn bytes_of_any_kind_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}:,\"a-z0-9-]{0,60}") {
+    fn bytes_of_any_kind_do_no_harm(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        text in "[\\[\\]{}:,\"a-z0-9-]{0,60}",
+    ) {
         let inner = format!("{{\"candidates\":[{{\"content\":{{\"parts\":[{text}]}}}}],\"usageMetadata\":{text}}}");
         for bytes in [&bytes[..], text.as_bytes(), inner.as_bytes()] {
             drop(Gemini.decode(bytes));
