@@ -50,7 +50,8 @@ impl Protocol for Bedrock {
             messages: conversation.turns,
             inference_config: Inference {
                 max_tokens: request.max_tokens,
-                temperature: request.temperature,
+                // Its range ends at 1, where ours ends at 2.
+                temperature: request.temperature.map(|degrees| degrees.min(1.0)),
                 stop_sequences: &request.stop,
             },
             tool_config: match as_tool {

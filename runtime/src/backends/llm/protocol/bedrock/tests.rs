@@ -136,6 +136,13 @@ fn an_answer_to_a_schema_is_a_tool_or_asked_for_in_words() {
 }
 
 #[test]
+fn temperatures_end_at_one() {
+    let messages = vec![Message::text(Role::User, "Hi")];
+    let request = Request { messages, temperature: Some(1.5), ..Request::default() };
+    assert_eq!(body(&request)["inferenceConfig"], json!({"temperature": 1.0}));
+}
+
+#[test]
 fn calls_of_before_have_their_tools_declared() {
     let request = Request {
         messages: vec![
