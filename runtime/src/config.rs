@@ -187,7 +187,8 @@ impl RuntimeConfig {
                 _ => return Err(wrong("`model` needs a `provider` that names no model itself".to_owned())),
             }
         }
-        let tiers = [(Tier::Fast, &llm.tiers.fast), (Tier::Balanced, &llm.tiers.balanced), (Tier::Quality, &llm.tiers.quality)];
+        let tiers =
+            [(Tier::Fast, &llm.tiers.fast), (Tier::Balanced, &llm.tiers.balanced), (Tier::Quality, &llm.tiers.quality)];
         let tiers = tiers.into_iter().filter_map(|(tier, text)| Some((tier, text.as_ref()?)));
         let tiers = tiers.map(|(tier, text)| Ok((tier, target(text)?))).collect::<Result<_, ConfigError>>()?;
         let fallback = llm.fallback.as_ref().map(|list| list.iter().map(target).collect()).transpose()?;

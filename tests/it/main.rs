@@ -6,6 +6,7 @@
 //! | `budgets` | every budget is enforced and named |
 //! | `isolation` | nothing of one execution is in another, and nothing is left after it |
 //! | `lifecycle` | capabilities finish in reverse order on every outcome, also when a backend hangs or panics |
+//! | `llm` | the router: who is asked, with whose key, and who next |
 //! | `rooms` | what guests see of each capability |
 //! | `scratch` | a scratch folder's quota, its walls, and that it goes |
 //! | `security` | attacks: of each class of them many, beside a neighbour that goes on |
@@ -29,6 +30,7 @@ mod examples;
 mod golden;
 mod isolation;
 mod lifecycle;
+mod llm;
 mod outcomes;
 mod rooms;
 mod scratch;

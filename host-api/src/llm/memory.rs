@@ -20,7 +20,8 @@ pub use schema::AnswerSchema;
 pub use script::{InvalidScript, Script};
 
 use super::backend::{
-    Attempt, Delta, Embeddings, FinishReason, LlmBackend, LlmError, Part, Request, Response, Router, Tier, ToolCall, Usage,
+    Attempt, Delta, Embeddings, FinishReason, LlmBackend, LlmError, Part, Request, Response, Router, Tier, ToolCall,
+    Usage,
 };
 use crate::{Name, Scope};
 use script::{Asked, Reply, Rule};

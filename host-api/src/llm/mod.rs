@@ -19,8 +19,8 @@ use futures::future::BoxFuture;
 use wasmtime::component::Linker;
 
 pub use backend::{
-    Attempt, Blob, Delta, Embeddings, FinishReason, LlmBackend, LlmError, Message, Part, Price, Request, Response, Role,
-    Router, RouterLimits, Tier, Tool, ToolCall, ToolResult, Usage,
+    Attempt, Blob, Delta, Embeddings, FinishReason, LlmBackend, LlmError, Message, Part, Price, Request, Response,
+    Role, Router, RouterLimits, Tier, Tool, ToolCall, ToolResult, Usage,
 };
 pub use context::LlmContext;
 pub use memory::{AnswerSchema, InvalidScript, OfflineProvider, Script};

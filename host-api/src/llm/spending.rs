@@ -48,7 +48,17 @@ impl Spending {
     fn reservation(&self, meter: &Arc<Meter>, taken: Taken, price: Option<Price>) -> Reservation {
         let (meter, spending) = (Arc::clone(meter), self.clone());
         let known = Usage::default();
-        Reservation { meter, spending, taken, price, known, this_round: taken, sent: false, given_bytes: 0, settled: false }
+        Reservation {
+            meter,
+            spending,
+            taken,
+            price,
+            known,
+            this_round: taken,
+            sent: false,
+            given_bytes: 0,
+            settled: false,
+        }
     }
 }
 

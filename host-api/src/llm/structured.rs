@@ -15,8 +15,7 @@ impl Asking {
     ) -> Result<Response, Failure> {
         let Some(text) = &request.response_schema else { return self.ask(request).await };
         let meter = self.call.gate().meter();
-        let schema =
-            AnswerSchema::parse(text).inspect_err(|_| meter.owe_fuel(AnswerSchema::fuel_to_parse(text)))?;
+        let schema = AnswerSchema::parse(text).inspect_err(|_| meter.owe_fuel(AnswerSchema::fuel_to_parse(text)))?;
         let (mut attempts, mut usage) = (Vec::new(), Usage::default());
         let mut repairs = 0;
         loop {
@@ -83,7 +82,9 @@ fn without_fence(text: &str) -> &str {
 }
 
 fn again(why: &str) -> String {
-    format!("That answer does not match the JSON schema that it must match: {why}\nAnswer again, with JSON that matches and nothing else.")
+    format!(
+        "That answer does not match the JSON schema that it must match: {why}\nAnswer again, with JSON that matches and nothing else."
+    )
 }
 
 /// Of the answer as much as helps: what is long costs the input of another round.

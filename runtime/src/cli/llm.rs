@@ -122,7 +122,8 @@ impl LlmOptions {
                 Primary::Target(target) => Some(target.provider.clone()),
                 Primary::Auto => settings.providers.first().map(|provider| provider.name.clone()),
             };
-            let provider = provider.ok_or_else(|| anyhow!("--model: there is no provider; name one with --provider"))?;
+            let provider =
+                provider.ok_or_else(|| anyhow!("--model: there is no provider; name one with --provider"))?;
             settings.primary = Primary::Target(Target { provider, model: Some(model.clone()) });
         }
         if !self.fallback.is_empty() {
@@ -171,7 +172,8 @@ impl LlmOptions {
 
     fn offline(&self) -> anyhow::Result<OfflineProvider> {
         let Some(path) = &self.llm_script else { return Ok(OfflineProvider::default()) };
-        let text = String::from_utf8(exec::read(path, SCRIPT_BYTES_MAX)?).with_context(|| path.display().to_string())?;
+        let text =
+            String::from_utf8(exec::read(path, SCRIPT_BYTES_MAX)?).with_context(|| path.display().to_string())?;
         let script = Script::from_json(&text).with_context(|| path.display().to_string())?;
         Ok(OfflineProvider::with_script(script))
     }

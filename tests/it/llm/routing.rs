@@ -43,10 +43,15 @@ async fn who_fails_is_tried_again_and_then_the_next() {
     let server = Server::start();
     let two = || {
         let one = server.provider("one", ProviderKind::OpenAi, "sk-one");
-        LlmSettings { fallback: Some(vec![target("two")]), ..settings(vec![one, server.provider("two", ProviderKind::Anthropic, "sk-two")]) }
+        LlmSettings {
+            fallback: Some(vec![target("two")]),
+            ..settings(vec![one, server.provider("two", ProviderKind::Anthropic, "sk-two")])
+        }
     };
     let (chain, alone) = (host(two()), host(LlmSettings { fallback: None, ..two() }));
-    let asked = |server: &Server| server.take().iter().map(|seen| seen.path.split('/').nth(1).unwrap().to_owned()).collect::<Vec<_>>().join(" ");
+    let asked = |server: &Server| {
+        server.take().iter().map(|seen| seen.path.split('/').nth(1).unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
 
     let answer = output(&chain.act(ask("flaky a")).await);
     assert_eq!((&answer["provider"], &answer["attempts"]), (&json!("one"), &json!(3)));
@@ -63,7 +68,11 @@ async fn who_fails_is_tried_again_and_then_the_next() {
     }
     for prompt in ["status 400 x", "status 422 x"] {
         let execution = chain.act(ask(prompt)).await;
-        assert!(execution.record.error.as_ref().unwrap().contains("refused: one: the request is not accepted"), "{:?}", execution.record.error);
+        assert!(
+            execution.record.error.as_ref().unwrap().contains("refused: one: the request is not accepted"),
+            "{:?}",
+            execution.record.error
+        );
         assert_eq!(asked(&server), "one", "{prompt}: all would refuse it alike");
     }
     alone.act(ask("status 500 x")).await;
@@ -206,9 +215,14 @@ async fn usage_is_told_by_provider_and_model() {
     assert_eq!((&usage["requests"], &usage["attempts"], &usage["input_tokens"]), (&json!(3), &json!(5), &json!(21)));
     // 7 tokens at 1 and 3 at 10, twice.
     assert_eq!((&usage["cost_microusd"], execution.record.usage.get("llm_cost_microusd")), (&json!(74), Some(74)));
-    let models: Vec<_> = usage["models"].as_array().unwrap().iter().map(|model| {
-        json!([model["provider"], model["model"], model["requests"], model["attempts"], model["failed_attempts"]])
-    }).collect();
+    let models: Vec<_> = usage["models"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| {
+            json!([model["provider"], model["model"], model["requests"], model["attempts"], model["failed_attempts"]])
+        })
+        .collect();
     assert_eq!(json!(models), json!([["one", "one-model", 2, 4, 2], ["two", "m", 1, 1, 0]]));
 }
 
@@ -232,11 +246,14 @@ async fn who_does_not_answer_in_time_is_not_waited_for() {
     let one = server.provider("one", ProviderKind::OpenAi, "");
     let host = host(LlmSettings {
         fallback: Some(vec![target("offline")]),
-        timeouts: Timeouts { first_token_ms: 50, ..Timeouts::default() },
+        timeouts: Timeouts { answer_ms: 50, ..Timeouts::default() },
         ..settings(vec![one, Provider::offline()])
     });
     let answer = output(&host.act(ask("never")).await);
-    assert_eq!((&answer["provider"], &answer["model"], &answer["attempts"]), (&json!("offline"), &json!("offline-1"), &json!(2)));
+    assert_eq!(
+        (&answer["provider"], &answer["model"], &answer["attempts"]),
+        (&json!("offline"), &json!("offline-1"), &json!(2))
+    );
 }
 
 #[tokio::test]

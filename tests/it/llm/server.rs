@@ -42,7 +42,7 @@ struct Kept {
 pub struct Server {
     pub address: SocketAddr,
     kept: Arc<Kept>,
-    _threads: tokio::runtime::Runtime,
+    threads: Option<tokio::runtime::Runtime>,
 }
 
 impl Server {
@@ -57,7 +57,7 @@ impl Server {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             axum::serve(listener, app).await.unwrap();
         });
-        Server { address, kept, _threads: threads }
+        Server { address, kept, threads: Some(threads) }
     }
 
     /// A provider whose servers are this one, under an address of its own.
@@ -88,6 +88,13 @@ impl Server {
 
     pub fn under_way_max(&self) -> usize {
         self.kept.under_way.lock().unwrap().1
+    }
+}
+
+impl Drop for Server {
+    /// In a test nothing may block.
+    fn drop(&mut self) {
+        self.threads.take().unwrap().shutdown_background();
     }
 }
 
@@ -206,7 +213,8 @@ impl Form {
         match self {
             Form::Embeddings => {
                 let inputs = asked["input"].as_array().unwrap().iter().enumerate();
-                let data: Vec<_> = inputs.map(|(index, _)| json!({ "index": index, "embedding": [index, 0.5] })).collect();
+                let data: Vec<_> =
+                    inputs.map(|(index, _)| json!({ "index": index, "embedding": [index, 0.5] })).collect();
                 json!({ "data": data, "usage": { "prompt_tokens": input } })
             }
             Form::OpenAi => json!({
@@ -244,7 +252,8 @@ impl Form {
                 events
             }
             Form::Anthropic => {
-                let event = |value: Value| format!("event: {}\n{}", value["type"].as_str().unwrap(), data(value.clone()));
+                let event =
+                    |value: Value| format!("event: {}\n{}", value["type"].as_str().unwrap(), data(value.clone()));
                 let usage = json!({ "input_tokens": input, "output_tokens": 1 });
                 let mut events = vec![
                     event(json!({ "type": "message_start", "message": { "usage": usage } })),

@@ -38,11 +38,7 @@ impl Router for Deltas {
         }
     }
 
-    fn embed(
-        self: Arc<Self>,
-        _: Option<String>,
-        _: Vec<String>,
-    ) -> BoxFuture<'static, Result<Embeddings, LlmError>> {
+    fn embed(self: Arc<Self>, _: Option<String>, _: Vec<String>) -> BoxFuture<'static, Result<Embeddings, LlmError>> {
         future::pending().boxed()
     }
 }

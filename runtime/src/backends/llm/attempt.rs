@@ -9,7 +9,6 @@ use super::config::Route;
 use super::protocol::{self, Answer, Ask, Broken, Malformed, Piece, Protocol, Refusal, Tokens, Unsupported, Why};
 use super::router::ExecutionRouter;
 use super::wire::{self, Call, WireError};
-use super::ProviderKind;
 use crate::host_api::llm::{Delta, LlmError, Request};
 
 /// Where pieces of an answer go.
@@ -69,7 +68,7 @@ impl ExecutionRouter {
         request: &Request,
         out: Option<&Told>,
     ) -> Result<Written, Failed> {
-        let Some(protocol) = protocol::of(&route.provider.kind) else {
+        let Some(protocol) = protocol::of(&route.provider) else {
             return self.ask_offline(route, request, out).await;
         };
         let ask = Ask { request, model: &route.model, stream: out.is_some() };
@@ -82,7 +81,7 @@ impl ExecutionRouter {
             None => {
                 let body = self.shared.wire.whole(call).await;
                 let body = body.map_err(|error| failed_on_wire(route, protocol.as_ref(), error))?;
-                protocol.decode(&body)?
+                protocol.decode(&body).map_err(|broken| broken_off(route, broken))?
             }
             Some(out) => {
                 let mut given = false;
@@ -117,10 +116,7 @@ impl ExecutionRouter {
                     return Err(Failed::another("nobody reads the answer"));
                 }
             }
-            read.map_err(|broken| match broken {
-                Broken::Malformed(malformed) => malformed.into(),
-                Broken::Refused(refusal) => refused(route, refusal, None),
-            })?;
+            read.map_err(|broken| broken_off(route, broken))?;
         }
         Ok(decoder.finish()?)
     }
@@ -151,8 +147,7 @@ impl ExecutionRouter {
             }
             error => Failed { why: error.to_string(), next: Next::Stop(error) },
         })?;
-        let tokens =
-            Tokens { input: Some(response.usage.input_tokens), output: Some(response.usage.output_tokens) };
+        let tokens = Tokens { input: Some(response.usage.input_tokens), output: Some(response.usage.output_tokens) };
         let answer = Answer { parts: response.parts, finish_reason: response.finish_reason, tokens };
         Ok(Written { answer, model: Some(response.model) })
     }
@@ -163,12 +158,11 @@ impl ExecutionRouter {
         route: &Route,
         inputs: &[String],
     ) -> Result<(Vec<Vec<f32>>, Option<u64>), Failed> {
-        let Some(protocol) = protocol::of(&route.provider.kind) else {
+        let Some(protocol) = protocol::of(&route.provider) else {
             let offline = std::sync::Arc::clone(&self.offline);
             let model = Some(route.model.clone()).filter(|model| !model.is_empty());
             let answered = offline.embed(model, inputs.to_vec()).await;
-            let answered =
-                answered.map_err(|error| Failed { why: error.to_string(), next: Next::Stop(error) })?;
+            let answered = answered.map_err(|error| Failed { why: error.to_string(), next: Next::Stop(error) })?;
             return Ok((answered.vectors, None));
         };
         let (mut vectors, mut tokens) = (Vec::with_capacity(inputs.len()), Some(0_u64));
@@ -196,6 +190,13 @@ fn broke_off(_route: &Route, failed: Failed) -> Failed {
             let error = LlmError::Unavailable(format!("the answer broke off: {}", failed.why));
             Failed { why: failed.why, next: Next::Stop(error) }
         }
+    }
+}
+
+fn broken_off(route: &Route, broken: Broken) -> Failed {
+    match broken {
+        Broken::Malformed(malformed) => malformed.into(),
+        Broken::Refused(refusal) => refused(route, refusal, None),
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
 
+use super::RouterConfig;
 use super::cache::Caches;
 use super::router::ExecutionRouter;
-use super::wire::Wire;
-use super::RouterConfig;
+use super::wire::{Limits, Wire};
 use crate::host_api::llm::{LlmBackend, LlmError, OfflineProvider, Router};
 use crate::host_api::{HostError, Name, Scope};
 
@@ -95,7 +95,9 @@ impl Providers {
             .enable_all()
             .build()
             .map_err(|error| HostError::new("the router's threads cannot be started").because(error))?;
-        let shared = Shared { wire: Wire::new(), io: threads.handle().clone(), threads: Some(threads) };
+        let wire =
+            Wire::new(Limits::default(), b"").map_err(|why| HostError::new("TLS cannot be set up").because(why))?;
+        let shared = Shared { wire, io: threads.handle().clone(), threads: Some(threads) };
         let (configs, caches) = (Box::new(configs), Caches::default());
         Ok(Providers { configs, offline, caches, shared: Arc::new(shared) })
     }

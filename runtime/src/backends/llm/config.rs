@@ -301,8 +301,7 @@ impl RouterConfig {
             (Some(targets), _) => targets.iter().filter_map(|target| self.route(target).ok()).collect(),
             (None, Primary::Target(_)) => Vec::new(),
             (None, Primary::Auto) => {
-                let targets =
-                    self.settings.providers.iter().map(|p| Target { provider: p.name.clone(), model: None });
+                let targets = self.settings.providers.iter().map(|p| Target { provider: p.name.clone(), model: None });
                 // Those without a model of their own are for requests that name one.
                 targets.filter_map(|target| self.route(&target).ok()).collect()
             }
@@ -356,7 +355,8 @@ fn tier_name(tier: Tier) -> &'static str {
 /// Keys do not show in it, and yet two settings with different keys differ.
 fn digest(settings: &LlmSettings) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
-    let LlmSettings { providers, primary, fallback, tiers, tier, embedding, models_allowed, repairs_max, .. } = settings;
+    let LlmSettings { providers, primary, fallback, tiers, tier, embedding, models_allowed, repairs_max, .. } =
+        settings;
     let mut tiers: Vec<_> = tiers.iter().map(|(tier, target)| (tier_name(*tier), target)).collect();
     tiers.sort_unstable_by_key(|(name, _)| *name);
     let shown = format!("{:?}", (providers, primary, fallback, tiers, tier, embedding, models_allowed, repairs_max));

@@ -1,7 +1,5 @@
 //! The router: each execution has its own, built from a configuration that does not change under it.
 
-#![allow(dead_code, unused)]
-
 mod attempt;
 mod backend;
 mod cache;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use holm_host_api::events::{Event, EventBackend, EventKind, EventSink};
-use holm_host_api::llm::{Delta, LlmBackend, LlmError, Request, Response, Router};
+use holm_host_api::llm::{Delta, Embeddings, LlmBackend, LlmError, Request, Response, Router};
 use holm_host_api::trace::{
     CallEnd, CallId, CallStart, Feedback, Json, MemoryTrace, Reference, TraceBackend, TraceError, TraceSink,
 };
@@ -71,11 +71,17 @@ impl Router for PanicsFor {
         self: Arc<Self>,
         _model: Option<String>,
         _inputs: Vec<String>,
-    ) -> BoxFuture<'static, Result<Vec<Vec<f32>>, LlmError>> {
+    ) -> BoxFuture<'static, Result<Embeddings, LlmError>> {
         self.at("embed");
         Box::pin(async move {
             self.at("embed later");
-            Ok(Vec::new())
+            Ok(Embeddings {
+                vectors: Vec::new(),
+                provider: String::new(),
+                model: String::new(),
+                usage: None,
+                attempts: Vec::new(),
+            })
         })
     }
 }

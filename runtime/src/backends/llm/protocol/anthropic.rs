@@ -15,7 +15,7 @@ mod tests;
 use serde_json::value::RawValue;
 
 use super::said::Said;
-use super::{Answer, Ask, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors, Why};
+use super::{Answer, Ask, Broken, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors, Why};
 
 /// The version of the protocol that is spoken here.
 const HEADERS: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
@@ -33,8 +33,8 @@ impl Protocol for Anthropic {
         })
     }
 
-    fn decode(&self, body: &[u8]) -> Result<Answer, Malformed> {
-        answer::whole(body)
+    fn decode(&self, body: &[u8]) -> Result<Answer, Broken> {
+        Ok(answer::whole(body)?)
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

@@ -4,18 +4,27 @@
 
 mod anthropic;
 mod assemble;
+mod bedrock;
 mod count;
+mod gemini;
 mod openai;
 mod read;
 mod said;
 mod schema;
+mod shape;
 
+use super::{Provider, ProviderKind};
 use crate::host_api::llm::{FinishReason, Part, Request, ToolCall};
 
 pub(super) use anthropic::Anthropic;
 pub(super) use assemble::Assembly;
+pub(super) use bedrock::Bedrock;
 pub(super) use count::Count;
+pub(super) use gemini::Gemini;
 pub(super) use openai::{Flavour, OpenAi};
+
+/// Where OpenAI itself answers. Others that speak its protocol lag behind it.
+const OPENAI_HOST: &str = "api.openai.com";
 
 /// What the servers of one kind of provider understand.
 pub(super) trait Protocol: Send + Sync {
@@ -23,7 +32,7 @@ pub(super) trait Protocol: Send + Sync {
     fn encode(&self, ask: &Ask<'_>) -> Result<Outgoing, Unsupported>;
 
     /// Reads a whole answer.
-    fn decode(&self, body: &[u8]) -> Result<Answer, Malformed>;
+    fn decode(&self, body: &[u8]) -> Result<Answer, Broken>;
 
     /// Reads an answer that comes in events.
     fn decoder(&self) -> Box<dyn Decoder>;
@@ -36,6 +45,26 @@ pub(super) trait Protocol: Send + Sync {
 
     /// Reads why a request was refused.
     fn refusal(&self, status: u16, body: &[u8]) -> Refusal;
+}
+
+/// The protocol of a provider; none for the one that needs no network.
+pub(super) fn of(provider: &Provider) -> Option<Box<dyn Protocol>> {
+    match &provider.kind {
+        ProviderKind::OpenAi if provider.url.host_str() == Some(OPENAI_HOST) => {
+            Some(Box::new(OpenAi::new(Flavour::OpenAi)))
+        }
+        ProviderKind::OpenAi | ProviderKind::Friendli { .. } | ProviderKind::Ollama => {
+            Some(Box::new(OpenAi::new(Flavour::Compatible)))
+        }
+        ProviderKind::Azure { api_version, deployment } => {
+            let (api_version, deployment) = (api_version.clone(), deployment.clone());
+            Some(Box::new(OpenAi::new(Flavour::Azure { api_version, deployment })))
+        }
+        ProviderKind::Anthropic => Some(Box::new(Anthropic)),
+        ProviderKind::Gemini => Some(Box::new(Gemini)),
+        ProviderKind::Bedrock { .. } => Some(Box::new(Bedrock)),
+        ProviderKind::Offline => None,
+    }
 }
 
 /// Reads the events of one answer.
@@ -180,4 +209,3 @@ impl Why {
         }
     }
 }
-pub(super) fn of(_: &super::ProviderKind) -> Option<Box<dyn Protocol>> { None }

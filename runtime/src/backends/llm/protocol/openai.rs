@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::said::Said;
-use super::{Answer, Ask, Count, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors, Why};
+use super::{
+    Answer, Ask, Broken, Count, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors, Why,
+};
 
 /// Texts that go to `/embeddings` at once. OpenAI takes more; some of the others take less than that.
 const INPUTS_MAX: usize = 256;
@@ -80,7 +82,7 @@ impl Protocol for OpenAi {
         })
     }
 
-    fn decode(&self, body: &[u8]) -> Result<Answer, Malformed> {
+    fn decode(&self, body: &[u8]) -> Result<Answer, Broken> {
         answer::whole(body)
     }
 

@@ -1,12 +1,14 @@
 //! What a provider knows its user by, as headers. They are made anew for each request, so that nothing of one user's is
 //! ever at hand when another's request is sent.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::zeroize::Zeroizing;
 
-use super::WireError;
+use super::{WireError, aws};
 use crate::backends::llm::{Credentials, Provider, ProviderKind, Secret};
 
 /// The headers that say whose request this is.
@@ -61,8 +63,22 @@ fn secret_value(scheme: &str, key: &Secret) -> Result<HeaderValue, WireError> {
 }
 
 /// The signature of a request to AWS.
-fn aws_headers(_url: &Url, _body: &[u8], _region: &str, _credentials: &Credentials) -> Result<HeaderMap, WireError> {
-    Err(WireError::Request("requests cannot be signed for AWS".to_owned()))
+fn aws_headers(url: &Url, body: &[u8], region: &str, credentials: &Credentials) -> Result<HeaderMap, WireError> {
+    let Credentials::Aws { access_key_id, secret_access_key, session_token } = credentials else {
+        return Ok(HeaderMap::new());
+    };
+    let signer = aws::Signer {
+        region,
+        access_key_id,
+        secret_access_key: secret_access_key.expose(),
+        session_token: session_token.as_ref().map(Secret::expose),
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in aws::sign(signer, url, body, SystemTime::now())? {
+        let value = Zeroizing::new(value);
+        headers.insert(HeaderName::from_static(name), secret_value("", &Secret::new(value.as_str()))?);
+    }
+    Ok(headers)
 }
 
 #[cfg(test)]

@@ -19,14 +19,8 @@ const CLIENTS_MAX: usize = 16;
 const IDLE_MAX: usize = 64;
 const IDLE_TIME_MAX: Duration = Duration::from_secs(90);
 
-/// What of one answer may wait here unread, and what of all answers on one connection. Who does not read holds back
-/// nobody else on the connection: servers allow some hundred answers on one at most.
-const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
-
 /// What answers' heads may have. Real ones have about thirty headers.
 const HEADERS_MAX: usize = 100;
-const HEADER_BYTES_MAX: u32 = 64 << 10;
 
 /// Clients by what distinguishes them.
 pub(super) struct Clients {
@@ -59,7 +53,9 @@ impl Clients {
             .map_err(|error| format!("TLS cannot be set up: {error}"))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // One request at a time on a connection: on one with many streams, who does not read holds back the others, and
+        // servers allow some hundred for all users together.
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Clients { tls, kept: Mutex::new(Vec::new()) })
     }
 
@@ -90,14 +86,10 @@ impl Clients {
             .user_agent(concat!("holm/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_millis(connect_ms))
             .tcp_nodelay(true)
+            .http1_only()
             .pool_max_idle_per_host(IDLE_MAX)
             .pool_idle_timeout(IDLE_TIME_MAX)
-            .http1_max_headers(HEADERS_MAX)
-            .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(10));
+            .http1_max_headers(HEADERS_MAX);
         builder.build().map_err(|_error| WireError::Request("requests cannot be made with these settings".to_owned()))
     }
 }

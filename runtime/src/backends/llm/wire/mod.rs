@@ -4,6 +4,7 @@
 
 mod addresses;
 mod auth;
+mod aws;
 mod clients;
 mod events;
 mod failure;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::protocol::{Framing, Outgoing};
 use super::{Provider, Timeouts};
+use aws::AwsFrames;
 use clients::Clients;
 use events::{EventReader, EventTooLarge};
 
@@ -109,7 +111,8 @@ impl Wire {
     /// Asks, and reads the whole answer. Dropping the future closes the connection.
     pub(super) async fn whole(&self, call: Call<'_>) -> Result<Vec<u8>, WireError> {
         let clock = Clock::start(call.timeouts);
-        let mut response = self.send(call, &clock).await?;
+        // Most servers send the head of such an answer when all of it is written.
+        let mut response = self.send(call, Phase::Answer, &clock).await?;
         let bytes_max = self.limits.answer_bytes_max;
         let declared = response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
         if declared > bytes_max {
@@ -130,7 +133,7 @@ impl Wire {
     pub(super) async fn open(&self, call: Call<'_>) -> Result<Events, WireError> {
         let reader = Reader::new(call.outgoing.framing, self.limits.event_bytes_max)?;
         let clock = Clock::start(call.timeouts);
-        let response = self.send(call, &clock).await?;
+        let response = self.send(call, Phase::FirstToken, &clock).await?;
         Ok(Events {
             response: Some(response),
             reader,
@@ -143,11 +146,11 @@ impl Wire {
     }
 
     /// Asks, and waits for the head of an answer that is a success.
-    async fn send(&self, call: Call<'_>, clock: &Clock) -> Result<Response, WireError> {
+    async fn send(&self, call: Call<'_>, phase: Phase, clock: &Clock) -> Result<Response, WireError> {
         let Call { provider, outgoing, timeouts } = call;
         let request = request::request(provider, outgoing)?;
         let client = self.clients.get(provider.addresses, timeouts.connect_ms)?;
-        let response = clock.wait(Phase::FirstToken, client.execute(request)).await?;
+        let response = clock.wait(phase, client.execute(request)).await?;
         let response = response.map_err(|error| failure::of_request(&error, timeouts))?;
         if response.status().is_success() { Ok(response) } else { Err(refused(response, clock).await) }
     }
@@ -226,13 +229,14 @@ impl Events {
 /// Finds the events in an answer's bytes.
 enum Reader {
     ServerSent { reader: EventReader, bytes_max: usize },
+    Aws(AwsFrames),
 }
 
 impl Reader {
     fn new(framing: Framing, bytes_max: usize) -> Result<Self, WireError> {
         match framing {
             Framing::ServerSentEvents => Ok(Reader::ServerSent { reader: EventReader::new(bytes_max), bytes_max }),
-            Framing::AwsEvents => Err(WireError::Request("answers in AWS's events cannot be read".to_owned())),
+            Framing::AwsEvents => Ok(Reader::Aws(AwsFrames::new(bytes_max))),
             Framing::Whole => Err(WireError::Request("an answer in one piece has no events".to_owned())),
         }
     }
@@ -243,6 +247,10 @@ impl Reader {
             Reader::ServerSent { reader, bytes_max } => {
                 reader.next(bytes).map_err(|EventTooLarge| WireError::TooLarge { bytes_max: *bytes_max })
             }
+            Reader::Aws(frames) => {
+                frames.push(&std::mem::take(bytes));
+                frames.next()
+            }
         }
     }
 
@@ -250,6 +258,7 @@ impl Reader {
     fn finish(&mut self) -> Result<Option<Event>, WireError> {
         match self {
             Reader::ServerSent { reader, .. } => Ok(reader.finish()),
+            Reader::Aws(frames) => frames.finish().map(|()| None),
         }
     }
 }

@@ -161,7 +161,10 @@ fn what_has_no_words_is_unsupported() {
 }
 
 fn decode(body: &str) -> Result<Answer, Malformed> {
-    Anthropic.decode(body.as_bytes())
+    Anthropic.decode(body.as_bytes()).map_err(|broken| match broken {
+        Broken::Malformed(malformed) => malformed,
+        Broken::Refused(refusal) => panic!("{refusal:?}"),
+    })
 }
 
 #[test]

@@ -115,12 +115,15 @@ impl<'de> Visitor<'de> for ContentVisitor {
 }
 
 /// Reads a whole answer.
-pub(super) fn whole(body: &[u8]) -> Result<Answer, Malformed> {
+pub(super) fn whole(body: &[u8]) -> Result<Answer, Broken> {
     let completion: Completion<'_> = serde_json::from_slice(body).map_err(|error| Malformed::json(&error))?;
     let usage = Usage::read(completion.usage);
     let Some(choice) = completion.choices.and_then(|First(choice)| choice) else {
-        let what = if completion.error.is_some() { "the answer is an error" } else { "the answer has no choices" };
-        return Err(Malformed(what.to_owned()));
+        // Some gateways fail with a status that is a success.
+        return Err(match completion.error {
+            Some(error) => Broken::Refused(refusal_midway(error)),
+            None => Malformed("the answer has no choices".to_owned()).into(),
+        });
     };
     let message = choice.message.ok_or_else(|| Malformed("the answer has no message".to_owned()))?;
     let mut state = State::default();

@@ -156,7 +156,10 @@ fn what_has_no_words_is_unsupported() {
 }
 
 fn decode(body: &str) -> Result<Answer, Malformed> {
-    OpenAi::new(Flavour::OpenAi).decode(body.as_bytes())
+    OpenAi::new(Flavour::OpenAi).decode(body.as_bytes()).map_err(|broken| match broken {
+        Broken::Malformed(malformed) => malformed,
+        Broken::Refused(refusal) => panic!("{refusal:?}"),
+    })
 }
 
 fn said(text: &str) -> Part {

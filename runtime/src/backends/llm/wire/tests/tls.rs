@@ -72,32 +72,6 @@ fn answer_once(stream: &mut Secure) -> std::io::Result<()> {
     stream.flush()
 }
 
-/// Answers each request on a connection of HTTP/2 alike.
-fn answer_in_frames(stream: &mut Secure) -> std::io::Result<()> {
-    const DATA: u8 = 0;
-    const HEADERS: u8 = 1;
-    const SETTINGS: u8 = 4;
-    let mut preface = [0; 24];
-    stream.read_exact(&mut preface)?;
-    stream.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])?;
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head)?;
-        let [high, middle, low, kind, flags, id @ ..] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
-        stream.read_exact(&mut payload)?;
-        if kind == SETTINGS && flags == 0 {
-            stream.write_all(&[0, 0, 0, SETTINGS, 1, 0, 0, 0, 0])?;
-        }
-        // The request's body ends with this frame.
-        if matches!(kind, DATA | HEADERS) && flags & 1 == 1 {
-            // `:status: 200`, as one number.
-            let frames = [&[0, 0, 1, HEADERS, 4][..], &id, &[0x88], &[0, 0, 9, DATA, 1], &id, b"data: x\n\n"];
-            stream.write_all(&frames.concat())?;
-        }
-    }
-}
-
 #[tokio::test]
 async fn who_is_vouched_for_is_trusted() {
     let address = serve_tls("127.0.0.1", b"http/1.1", answer_once);
@@ -134,16 +108,4 @@ async fn who_is_not_is_not_asked() {
     })
     .await;
     expect(&wire(), &format!("https://{closing}/"), "the connection was closed before it was made").await;
-}
-
-#[tokio::test]
-async fn http_2_is_spoken_where_the_server_does() {
-    let address = serve_tls("127.0.0.1", b"h2", answer_in_frames);
-    let wire = Wire::new(Limits::default(), pem().as_bytes()).unwrap();
-    let provider = provider(&format!("https://{address}/v1"));
-    // The server takes one connection after the other: these are on one.
-    let (one, other) = tokio::join!(all(&wire, &provider, PATIENT), whole(&wire, &provider, PATIENT));
-    assert_eq!(one.0, ["x"]);
-    one.1.unwrap();
-    assert_eq!(other.unwrap(), b"data: x\n\n");
 }
