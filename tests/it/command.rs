@@ -142,6 +142,15 @@ pub fn eventually(condition: impl Fn() -> bool) {
     }
 }
 
+/// The most memory that the process ever held, so far; `None` once it ended, and before it began: until it has the
+/// program's name it still shows the memory of the process that starts it, which is this one.
+pub fn peak_bytes(child: &Child) -> Option<u64> {
+    let status = std::fs::read_to_string(PathBuf::from(format!("/proc/{}/status", child.id()))).ok()?;
+    status.starts_with("Name:\truntime-under").then_some(())?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().unwrap() * 1024)
+}
+
 impl Ended {
     pub fn of(output: Output) -> Self {
         let stderr = String::from_utf8(output.stderr).unwrap();

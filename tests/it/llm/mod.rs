@@ -1,6 +1,8 @@
 //! The router, from a guest to servers that speak as providers do.
 
+mod hostile;
 mod isolation;
+mod raw;
 mod routing;
 mod server;
 

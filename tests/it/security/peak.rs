@@ -1,11 +1,10 @@
 //! The memory of a whole host process while a guest sends it all that it can.
 
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::guests::Guest;
-use crate::command::Place;
+use crate::command::{Place, peak_bytes};
 
 const MIB: u64 = 1 << 20;
 
@@ -18,15 +17,6 @@ const PROCESS_BYTES: u64 = 128 * MIB;
 /// What the host holds of one call at most: the arguments once as the guest's contract has them, and once as the
 /// backend's types do.
 const CALL_BYTES: u64 = 2 * GUEST_BYTES;
-
-/// The most memory that the process ever held, so far; `None` once it ended, and before it began: until it has the
-/// program's name it still shows the memory of the process that starts it, which is this one.
-fn peak_bytes(child: &Child) -> Option<u64> {
-    let status = std::fs::read_to_string(PathBuf::from(format!("/proc/{}/status", child.id()))).ok()?;
-    status.starts_with("Name:\truntime-under").then_some(())?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().unwrap() * 1024)
-}
 
 /// Runs a guest in a process of its own; gives the most memory that it held.
 fn run(guest: &Guest) -> u64 {
