@@ -12,7 +12,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::backends::llm::{
-    Addresses, CacheMode, Credentials, LlmSettings, ModelPattern, PriceTable, Primary, Provider, ProviderKind, Retries,
+    Addresses, CacheMode, Credentials, InvalidPrices, LlmSettings, ModelPattern, PriceTable, Primary, Provider, ProviderKind, Retries,
     Target, Timeouts,
 };
 use crate::host_api::Name;
@@ -40,10 +40,21 @@ impl ConfigError {
         ConfigError { path: path.to_owned(), what: what.into() }
     }
 
+    fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        ConfigError::new(path, format!("it cannot be read: {error}"))
+    }
+
     fn toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
-        ConfigError::new(path, format!("line {line}: {}", error.message().trim().replace('\n', "; ")))
+        let message = error.message().trim().replace('\n', "; ");
+        // Before that stands the value that was there instead, unless it is about a name.
+        let about_name = ["unknown field", "missing field", "duplicate"].iter().any(|what| message.starts_with(what));
+        let message = match message.rsplit_once(", expected ") {
+            Some((_, expected)) if !about_name => format!("expected {expected}"),
+            _ => message,
+        };
+        ConfigError::new(path, format!("line {line}: {message}"))
     }
 }
 
@@ -155,8 +166,11 @@ impl RuntimeConfig {
         let beside = |relative: &PathBuf| path.parent().unwrap_or(Path::new("")).join(relative);
         let prices = file.llm.prices.as_ref().map(|prices| {
             let prices = beside(prices);
-            let table = PriceTable::from_toml(&read(&prices)?);
-            table.map(Arc::new).map_err(|error| ConfigError::new(&prices, error.to_string()))
+            let text = read(&prices)?;
+            PriceTable::from_toml(&text).map(Arc::new).map_err(|error| match error {
+                InvalidPrices::Toml(error) => ConfigError::toml(&prices, &text, &error),
+                error => ConfigError::new(&prices, error.to_string()),
+            })
         });
         Ok(RuntimeConfig {
             prices: prices.transpose()?,
@@ -356,9 +370,19 @@ fn parse_url(text: &str) -> Result<Url, String> {
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     let mut text = String::new();
-    let file = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
-    file.map_err(|error| ConfigError::new(path, format!("it cannot be read: {error}")))?;
+    let file = File::open(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+    read_to_end(path, &file, &mut text)?;
     Ok(text)
+}
+
+/// Reads all of a file, or none: half a file says something else.
+fn read_to_end(path: &Path, file: &File, text: &mut String) -> Result<(), ConfigError> {
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_string(text);
+    let bytes = read.map_err(|error| ConfigError::unreadable(path, &error))?;
+    if bytes as u64 > FILE_BYTES_MAX {
+        return Err(ConfigError::new(path, format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use crate::Scope;
 /// Largest schema, of an answer or of a tool's arguments, in bytes.
 pub(super) const SCHEMA_BYTES_MAX: usize = 64 * 1024;
 
+/// Longest name of a model, in bytes. The longest real ones are addresses at AWS.
+const MODEL_BYTES_MAX: usize = 512;
+
 /// Makes the router of one execution.
 pub trait LlmBackend: Send + Sync + 'static {
     /// Opens the router of one execution. The scope is where the router takes its user from.
@@ -272,6 +275,7 @@ impl Request {
         if self.messages.is_empty() {
             return invalid("`messages` is empty; a request needs at least one");
         }
+        check_model(self.model.as_deref())?;
         if self.max_tokens == Some(0) {
             return invalid("`max_tokens` is 0; leave it out for the usual limit");
         }
@@ -314,6 +318,20 @@ impl Request {
     pub fn system_text(&self) -> String {
         let said = self.messages.iter().filter(|message| message.role == Role::System).map(Message::joined);
         said.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The name goes into addresses, errors and records.
+pub(super) fn check_model(model: Option<&str>) -> Result<(), LlmError> {
+    match model {
+        Some(model) if model.len() > MODEL_BYTES_MAX => {
+            let what = format!("`model` has {} bytes; {MODEL_BYTES_MAX} are allowed", model.len());
+            Err(LlmError::Invalid(what))
+        }
+        Some(model) if model.is_empty() || model.contains(char::is_control) => {
+            Err(LlmError::Invalid("`model` must be a name; leave it out for the usual one".to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 

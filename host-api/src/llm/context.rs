@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use super::backend::check_model;
 use super::pending::UnderWay;
 use super::spending::{Reservation, Spending};
 use super::{Embeddings, LlmError, Request, Response, Router};
@@ -82,6 +83,7 @@ impl LlmContext {
         let (bytes, tokens) = Request::embedding_size(&inputs);
         call.moves(usize::try_from(bytes).unwrap_or(usize::MAX));
         let admitted = self.count(&call, bytes, || {
+            check_model(model.as_deref())?;
             if inputs.len() > EMBED_INPUTS_MAX {
                 let why = format!("`inputs` has {} texts; {EMBED_INPUTS_MAX} are allowed in one call", inputs.len());
                 return Err(Denied::Invalid(why).into());

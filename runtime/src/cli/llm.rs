@@ -159,8 +159,14 @@ impl LlmOptions {
                 }
                 (None, _) => bail!("--key-from-env: write PROVIDER={text}, or name a --provider"),
             };
-            let value = std::env::var(variable)
-                .map_err(|_| anyhow!("--key-from-env: there is no environment variable {variable:?}"))?;
+            let value = std::env::var(variable).map_err(|error| match error {
+                std::env::VarError::NotPresent => {
+                    anyhow!("--key-from-env: there is no environment variable {variable:?}")
+                }
+                std::env::VarError::NotUnicode(_) => {
+                    anyhow!("--key-from-env: the environment variable {variable:?} is no text")
+                }
+            })?;
             let key = Secret::new(value);
             if key.is_empty() {
                 bail!("--key-from-env: the environment variable {variable:?} is empty");

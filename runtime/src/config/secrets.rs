@@ -1,19 +1,21 @@
 //! The file of secrets: keys by name, which nobody but its owner may read.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Deserializer};
 
-use super::{ConfigError, FILE_BYTES_MAX};
+use super::{ConfigError, read_to_end};
 use crate::backends::llm::{Credentials, Secret};
 
 /// Anybody but the owner.
 const OTHERS: u32 = 0o077;
+
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// Secrets by name.
 #[derive(Debug, Default)]
@@ -48,8 +50,9 @@ impl Secrets {
     /// # Errors
     /// It cannot be read, others can read it, or it is not what a file of secrets looks like.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |error: std::io::Error| ConfigError::new(path, format!("it cannot be read: {error}"));
-        let file = File::open(path).map_err(unreadable)?;
+        let unreadable = |error| ConfigError::unreadable(path, &error);
+        // A pipe that nobody writes to would be waited for.
+        let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path).map_err(unreadable)?;
         // Of the open file: what is looked at is what is read.
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
@@ -64,7 +67,7 @@ impl Secrets {
             return Err(ConfigError::new(path, "this file of secrets belongs to another user of this machine"));
         }
         let mut text = Zeroizing::new(String::new());
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+        read_to_end(path, &file, &mut text)?;
         let entries: BTreeMap<String, Entry> =
             toml::from_str(&text).map_err(|error| ConfigError::toml(path, &text, &error))?;
         let secrets = entries.into_iter().map(|(name, entry)| {

@@ -111,6 +111,76 @@ fn a_secret_in_the_wrong_place_is_not_quoted() {
 }
 
 #[test]
+fn a_value_in_the_wrong_place_is_not_quoted() {
+    for text in [
+        "[llm]\nretries = \"sk-very-secret\"",
+        "[llm]\ncache = \"sk-very-secret\"",
+        "[llm]\ntier = \"sk-very-secret\"",
+        "[llm]\nfallback = \"sk-very-secret, expected nothing\"",
+        "[llm]\ntimeouts = { answer_ms = \"sk-very-secret\" }",
+        "providers = \"sk-very-secret\"",
+        "[[providers]]\nname = \"openai\"\npublic_only = \"sk-very-secret\"",
+        "[[providers]]\nname = \"openai\"\nmodels = [\"a\", 5, \"sk-very-secret\"]",
+        "[[providers]]\nname = \"openai\"\nurl = \"sk-very-secret\"",
+        "secrets = \"sk-very-secret",
+        "sk-very-secret",
+    ] {
+        let error = settings(text).unwrap_err();
+        assert!(error.len() > 15 && !error.contains("very-secret"), "{text}: {error}");
+    }
+    for text in ["sk-very-secret", "openai = [\"sk-very-secret\"]", "openai = \"sk-very-secret\" x", "[a\nb = \"sk-very-secret\""] {
+        let error = secrets(text, 0o600).unwrap_err();
+        assert!(!error.contains("very-secret"), "{text}: {error}");
+    }
+    // The wrong file.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("runtime.toml");
+    fs::write(&path, "llm = { prices = \"secrets.toml\" }").unwrap();
+    fs::write(folder.path().join("secrets.toml"), "openai = \"sk-very-secret\"").unwrap();
+    let error = RuntimeConfig::read(&path).unwrap_err().to_string();
+    assert!(error.contains("secrets.toml: line 1") && !error.contains("very-secret"), "{error}");
+}
+
+#[test]
+fn keys_are_not_shown() {
+    let key = "sk-very-secret";
+    let secrets = secrets(
+        &format!("openai = \"{key}\"\nbedrock = {{ access_key_id = \"A\", secret_access_key = \"{key}\", session_token = \"{key}\" }}"),
+        0o600,
+    )
+    .unwrap();
+    let config = config("[llm]\nprovider = \"openai/x\"\n[[providers]]\nname = \"bedrock\"\nregion = \"r\"").unwrap();
+    let settings = config.llm_settings(&secrets).unwrap();
+    let router = crate::backends::llm::RouterConfig::new(settings.clone()).unwrap();
+    let shown = format!("{secrets:#?} {config:#?} {settings:#?} {router:#?}");
+    assert!(shown.matches("[secret]").count() >= 3 && !shown.contains("very-secret"), "{shown}");
+    let with_password = "[[providers]]\nname = \"openai\"\nurl = \"https://me:sk-very-secret@x\"";
+    let error = crate::backends::llm::RouterConfig::new(super::tests::settings(with_password).unwrap()).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("very-secret"), "{error}");
+}
+
+#[test]
+fn only_whole_files_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secrets.toml");
+    let long = format!("a = \"1\"\n#{}\nopenai = \"sk-1\"", "x".repeat(4 << 20));
+    assert!(config(&long).unwrap_err().what.contains("more than"));
+    assert!(secrets(&long, 0o600).unwrap_err().contains("more than"));
+    // What is no file is not waited for.
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+    assert_eq!(Secrets::read(&path).unwrap_err().what, "it is no file");
+    assert_eq!(Secrets::read(folder.path()).unwrap_err().what, "it is no file");
+    // A link is what it leads to.
+    let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+    fs::write(&target, "openai = \"sk-1\"").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(Secrets::read(&link).unwrap_err().what.contains("chmod 600"));
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(Secrets::read(&link).unwrap().get("openai").is_some());
+}
+
+#[test]
 fn secrets_are_for_their_owner() {
     let text = "openai = \"sk-1\"\nbedrock = { access_key_id = \"AKIA\", secret_access_key = \"s\" }";
     let read = secrets(text, 0o600).unwrap();

@@ -11,6 +11,10 @@ use super::router::ExecutionRouter;
 use super::wire::{self, Call, WireError};
 use crate::host_api::llm::{Delta, LlmError, Request};
 
+/// An answer is whole when its provider says so, whether or not the connection comes to an end. One that does so in this
+/// time can be used again.
+const END_TIME_MAX: Duration = Duration::from_millis(100);
+
 /// Where pieces of an answer go.
 pub(super) type Told = mpsc::Sender<Result<Delta, LlmError>>;
 
@@ -117,6 +121,10 @@ impl ExecutionRouter {
                 }
             }
             read.map_err(|broken| broken_off(route, broken))?;
+            if decoder.is_over() {
+                events.end_within(END_TIME_MAX).await;
+                break;
+            }
         }
         Ok(decoder.finish()?)
     }
@@ -203,6 +211,11 @@ fn broken_off(route: &Route, broken: Broken) -> Failed {
 fn failed_on_wire(route: &Route, protocol: &dyn Protocol, error: WireError) -> Failed {
     let again = |why: String| Failed { why, next: Next::Again { after: None } };
     match error {
+        // Nobody follows: it could lead anywhere, and the key would go with it. What the next provider says of the request is
+        // open.
+        WireError::Status { status: status @ 300..=399, .. } => {
+            Failed::another(format!("it answers from elsewhere ({status}), and redirects are not followed"))
+        }
         WireError::Status { status, retry_after, body } => {
             refused(route, protocol.refusal(status, &body), Some((status, retry_after)))
         }

@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
 
-use super::RouterConfig;
 use super::cache::Caches;
 use super::router::ExecutionRouter;
 use super::wire::{Limits, Wire};
+use super::{CacheMode, RouterConfig};
 use crate::host_api::llm::{LlmBackend, LlmError, OfflineProvider, Router};
 use crate::host_api::{HostError, Name, Scope};
 
@@ -107,8 +107,9 @@ impl LlmBackend for Providers {
     fn open(&self, scope: &Arc<Scope>) -> Result<Arc<dyn Router>, LlmError> {
         let config = self.configs.of(scope)?;
         Ok(Arc::new(ExecutionRouter {
+            // An empty one takes room, too.
+            cache: (config.settings().cache != CacheMode::Off).then(|| self.caches.of(&scope.user)),
             config,
-            cache: self.caches.of(&scope.user),
             offline: self.offline.open(scope)?,
             shared: Arc::clone(&self.shared),
         }))

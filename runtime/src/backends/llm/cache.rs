@@ -8,10 +8,13 @@ use moka::ops::compute::Op;
 
 use super::RouterConfig;
 use crate::host_api::Name;
-use crate::host_api::llm::{LlmError, Request, Response, Usage};
+use crate::host_api::llm::{Attempt, LlmError, Request, Response, Usage};
 
 /// What is kept for one user, in bytes of answers.
 const USER_BYTES_MAX: u64 = 16 << 20;
+
+/// A longer answer is not kept: the cache notices only after some dozens of new ones that it is full.
+const ANSWER_BYTES_MAX: u64 = 256 << 10;
 
 /// Users whose answers are kept, and how long after they asked last.
 const USERS_MAX: u64 = 10_000;
@@ -28,6 +31,25 @@ pub(super) struct Cache(moka::future::Cache<[u8; 32], Kept>);
 struct Kept {
     response: Arc<Response>,
     until: Instant,
+}
+
+impl Kept {
+    fn new(response: Response, ttl: Duration) -> Self {
+        Kept { response: Arc::new(response), until: Instant::now() + ttl }
+    }
+
+    /// All that it holds, the tries that failed included.
+    fn bytes(&self) -> u64 {
+        let text = |attempt: &Attempt| {
+            attempt.provider.len() + attempt.model.len() + attempt.failure.as_ref().map_or(0, String::len)
+        };
+        let attempts: usize = self.response.attempts.iter().map(|attempt| size_of::<Attempt>() + text(attempt)).sum();
+        self.response.bytes().saturating_add(attempts as u64)
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.bytes() > ANSWER_BYTES_MAX
+    }
 }
 
 /// A request under the configuration that it is asked with.
@@ -53,7 +75,7 @@ impl Default for Caches {
 impl Caches {
     pub(super) fn of(&self, user: &Name) -> Cache {
         self.0.get_with_by_ref(user, || {
-            let bytes = |_: &[u8; 32], kept: &Kept| u32::try_from(kept.response.bytes()).unwrap_or(u32::MAX);
+            let bytes = |_: &[u8; 32], kept: &Kept| u32::try_from(kept.bytes()).unwrap_or(u32::MAX);
             Cache(moka::future::Cache::builder().max_capacity(USER_BYTES_MAX).weigher(bytes).build())
         })
     }
@@ -68,8 +90,10 @@ impl Cache {
 
     /// Keeps an answer.
     pub(super) async fn keep(&self, key: Key, response: &Response, ttl: Duration) {
-        let kept = Kept { response: Arc::new(response.clone()), until: Instant::now() + ttl };
-        self.0.insert(key.0, kept).await;
+        let kept = Kept::new(response.clone(), ttl);
+        if !kept.is_too_long() {
+            self.0.insert(key.0, kept).await;
+        }
     }
 
     /// The answer that is kept, or the one that is being asked for now, or else the one that `ask` gives. If whoever asks
@@ -88,9 +112,12 @@ impl Cache {
             };
             self.0.entry(key.0).and_compute_with(gone).await;
         }
-        let asked = async { Ok(Kept { response: Arc::new(ask.await?), until: Instant::now() + ttl }) };
+        let asked = async { Ok(Kept::new(ask.await?, ttl)) };
         let entry = self.0.entry(key.0).or_try_insert_with(asked).await;
         let entry = entry.map_err(|error: Arc<LlmError>| LlmError::clone(&error))?;
+        if entry.value().is_too_long() {
+            self.0.invalidate(&key.0).await;
+        }
         if entry.is_fresh() {
             return Ok(Response::clone(&entry.into_value().response));
         }
@@ -102,4 +129,56 @@ impl Cache {
 fn given_again(response: &Response) -> Response {
     let usage = Usage { cost_microusd: Some(0), ..Usage::default() };
     Response { usage, cached: true, attempts: Vec::new(), ..response.clone() }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop there")]
+mod tests {
+    use super::*;
+    use crate::host_api::llm::{FinishReason, Part};
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn response(text_bytes: usize, model_bytes: usize) -> Response {
+        let attempt =
+            Attempt { provider: "p".to_owned(), model: "m".repeat(model_bytes), latency_ms: 1, failure: None };
+        Response {
+            parts: vec![Part::Text("x".repeat(text_bytes))],
+            finish_reason: FinishReason::Stop,
+            provider: "p".to_owned(),
+            model: "m".to_owned(),
+            usage: Usage::default(),
+            cached: false,
+            attempts: vec![attempt],
+        }
+    }
+
+    fn key(number: u32) -> Key {
+        Key(*blake3::hash(&number.to_le_bytes()).as_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_user_holds_no_more_than_their_share() {
+        let cache = Caches::default().of(&"mallory".parse().unwrap());
+        for number in 0..500 {
+            let asked = async { Ok(response(100 << 10, 100 << 10)) };
+            cache.get_or_ask(key(number), TTL, asked).await.unwrap();
+            cache.keep(key(1_000 + number), &response(200 << 10, 0), TTL).await;
+            // Without being told to tidy up.
+            let held: usize = cache.0.iter().map(|(_, kept)| kept.bytes() as usize).sum();
+            assert!(held <= 2 * USER_BYTES_MAX as usize, "{held} bytes after {number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_given_and_not_kept() {
+        let cache = Caches::default().of(&"mallory".parse().unwrap());
+        for (number, long) in [(1, response(1 << 20, 0)), (2, response(0, 1 << 20))] {
+            let given = cache.get_or_ask(key(number), TTL, async { Ok(long.clone()) }).await.unwrap();
+            assert_eq!(given, long);
+            assert!(cache.get(key(number)).await.is_none());
+            cache.keep(key(number), &long, TTL).await;
+            assert!(cache.get(key(number)).await.is_none());
+        }
+    }
 }

@@ -152,6 +152,9 @@ impl Default for Timeouts {
     }
 }
 
+/// Each try is told to the guest and kept in the record.
+const RETRIES_MAX: u32 = 100;
+
 /// The settings make no sense together. One sentence, for whoever wrote them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -189,12 +192,19 @@ impl RouterConfig {
     pub fn new(settings: LlmSettings) -> Result<Self, InvalidSettings> {
         let mut providers = HashMap::new();
         for provider in &settings.providers {
+            if !provider.url.username().is_empty() || provider.url.password().is_some() {
+                let why = format!("the address of `{}` has a user or a password in it, which would show", provider.name);
+                return Err(InvalidSettings(why));
+            }
             if providers.insert(provider.name.clone(), Arc::new(provider.clone())).is_some() {
                 return Err(InvalidSettings(format!("two providers are called `{}`", provider.name)));
             }
         }
         if settings.providers.is_empty() {
             return Err(InvalidSettings("there is no provider".to_owned()));
+        }
+        if settings.retries.max > RETRIES_MAX {
+            return Err(InvalidSettings(format!("retries: a provider is tried again {RETRIES_MAX} times at most")));
         }
         let digest = digest(&settings);
         let config = RouterConfig { settings, providers, digest };
@@ -340,6 +350,10 @@ impl RouterConfig {
             return Err(InvalidSettings(format!("the provider `{}` has no model {model:?}", provider.name)));
         }
         let known = self.settings.prices.find(&provider, &model);
+        if known.is_none() && self.settings.limits.cost_microusd < u64::MAX {
+            let why = format!("the price of {full:?} is not known, and cost is limited; put it into the price table");
+            return Err(InvalidSettings(why));
+        }
         Ok(Route { provider, model, known })
     }
 }

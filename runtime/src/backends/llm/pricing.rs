@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::Provider;
+use super::{Provider, ProviderKind};
 use crate::host_api::llm::Price;
 
 const BUNDLED: &str = include_str!("prices.toml");
@@ -75,12 +75,19 @@ impl PriceTable {
 
     /// What is known of a model. One that is a dated or numbered version of a model in the table is that model.
     pub(super) fn find(&self, provider: &Provider, model: &str) -> Option<Model> {
-        if let super::ProviderKind::Offline = provider.kind {
+        if let ProviderKind::Offline = provider.kind {
             return Some(Model { price: Price { input: 0, output: 0 }, context_tokens: None });
         }
-        let model = match provider.kind {
-            // The same model, by way of several regions.
-            super::ProviderKind::Bedrock { .. } => REGIONS.iter().find_map(|region| model.strip_prefix(region)),
+        // What is one model must have one price, however a guest writes its name.
+        let model = match &provider.kind {
+            // By way of several regions.
+            ProviderKind::Bedrock { .. } => REGIONS.iter().find_map(|region| model.strip_prefix(region)),
+            // In the collection that Google's lists put before it.
+            ProviderKind::Gemini => model.strip_prefix("models/"),
+            // All requests go there, whatever they name.
+            ProviderKind::Azure { deployment: Some(deployment), .. } => {
+                Some(provider.model.as_deref().unwrap_or(deployment))
+            }
             _ => None,
         }
         .unwrap_or(model);
@@ -140,6 +147,33 @@ mod tests {
         assert_eq!(input("openai/gpt-4o-mini-2024-07-18"), Some(150_000));
         for unknown in ["openai/gpt-4o-audio", "openai/gpt-4", "openai/gpt-4o-minimal", "openai/", "gpt-4o", ""] {
             assert_eq!(input(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_model_has_one_price_however_it_is_named() {
+        let table = PriceTable::from_toml(
+            r#"
+            "gemini/dear" = { input = 1, output = 9 }
+            "azure/dear" = { input = 1, output = 9 }
+            "azure/cheap" = { input = 1, output = 2 }
+            "#,
+        )
+        .unwrap();
+        let azure = |deployment: &str| ProviderKind::Azure {
+            api_version: String::new(),
+            deployment: Some(deployment.to_owned()),
+        };
+        let output = |kind: ProviderKind, own: Option<&str>, named: &str| {
+            let provider = Provider { kind, model: own.map(str::to_owned), ..Provider::named("x".parse().unwrap()) };
+            table.find(&provider, named).map(|model| model.price.output)
+        };
+        for named in ["dear", "models/dear", "models/dear-001"] {
+            assert_eq!(output(ProviderKind::Gemini, None, named), Some(9_000_000), "{named}");
+        }
+        for named in ["cheap", "dear", "unknown"] {
+            assert_eq!(output(azure("dear"), None, named), Some(9_000_000), "{named}");
+            assert_eq!(output(azure("four-o"), Some("dear"), named), Some(9_000_000), "{named}");
         }
     }
 

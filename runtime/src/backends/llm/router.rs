@@ -26,7 +26,8 @@ const PIECES_WAITING_MAX: usize = 32;
 #[derive(Clone)]
 pub(super) struct ExecutionRouter {
     pub(super) config: Arc<RouterConfig>,
-    pub(super) cache: Cache,
+    /// None where nothing is kept or given again.
+    pub(super) cache: Option<Cache>,
     /// The router behind the provider of the kind `offline`.
     pub(super) offline: Arc<dyn Router>,
     pub(super) shared: Arc<Shared>,
@@ -92,28 +93,23 @@ fn router_failed() -> LlmError {
 
 impl ExecutionRouter {
     async fn answer(&self, request: &Request) -> Result<Response, LlmError> {
-        match self.config.settings().cache {
-            CacheMode::Off => self.ask(request, None).await,
-            CacheMode::ReadOnly => match self.cache.get(Key::of(&self.config, request)).await {
-                Some(kept) => Ok(kept),
-                None => self.ask(request, None).await,
-            },
-            CacheMode::On { ttl_ms } => {
-                let key = Key::of(&self.config, request);
-                self.cache.get_or_ask(key, Duration::from_millis(ttl_ms), self.ask(request, None)).await
-            }
+        let Some(cache) = &self.cache else { return self.ask(request, None).await };
+        let key = Key::of(&self.config, request);
+        if let CacheMode::On { ttl_ms } = self.config.settings().cache {
+            return cache.get_or_ask(key, Duration::from_millis(ttl_ms), self.ask(request, None)).await;
+        }
+        match cache.get(key).await {
+            Some(kept) => Ok(kept),
+            None => self.ask(request, None).await,
         }
     }
 
     /// Writes the answer to `out`, but for its end. What one reader waits for no other does, so only answers that are
     /// whole are shared.
     async fn write(&self, request: &Request, out: &Told) -> Result<Response, LlmError> {
-        let mode = self.config.settings().cache;
-        if mode == CacheMode::Off {
-            return self.ask(request, Some(out)).await;
-        }
+        let Some(cache) = &self.cache else { return self.ask(request, Some(out)).await };
         let key = Key::of(&self.config, request);
-        if let Some(kept) = self.cache.get(key).await {
+        if let Some(kept) = cache.get(key).await {
             for part in &kept.parts {
                 let delta = match part {
                     Part::Text(text) => Delta::Text(text.clone()),
@@ -125,8 +121,8 @@ impl ExecutionRouter {
             return Ok(kept);
         }
         let response = self.ask(request, Some(out)).await?;
-        if let CacheMode::On { ttl_ms } = mode {
-            self.cache.keep(key, &response, Duration::from_millis(ttl_ms)).await;
+        if let CacheMode::On { ttl_ms } = self.config.settings().cache {
+            cache.keep(key, &response, Duration::from_millis(ttl_ms)).await;
         }
         Ok(response)
     }
@@ -190,11 +186,11 @@ impl ExecutionRouter {
             };
             let Next::Again { after } = failed.next else { return Err(failed) };
             let Some(wait) = waits.next() else { return Err(failed) };
-            let wait = after.unwrap_or_default().max(wait);
-            if wait > Duration::from_millis(retries.wait_ms_max.saturating_mul(2)) {
+            let (after, longest) = (after.unwrap_or_default(), Duration::from_millis(retries.wait_ms_max));
+            if after > longest {
                 return Err(failed);
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(after.max(wait.min(longest))).await;
         }
     }
 
@@ -234,9 +230,12 @@ fn response(
         cached: false,
         attempts,
     };
-    // A provider that does not count is believed to have counted what the estimate says.
-    let input_tokens = tokens.input.unwrap_or_else(|| request.input_tokens_estimate());
-    let output_tokens = tokens.output.unwrap_or_else(|| response.output_tokens_estimate());
+    // A provider that does not count, or counts more than the model reads and writes, is believed to have counted what
+    // the estimate says.
+    let most = route.known.and_then(|model| model.context_tokens).unwrap_or(u64::MAX);
+    let believed = |counted: Option<u64>| counted.filter(|tokens| *tokens <= most);
+    let input_tokens = believed(tokens.input).unwrap_or_else(|| request.input_tokens_estimate());
+    let output_tokens = believed(tokens.output).unwrap_or_else(|| response.output_tokens_estimate());
     let cost_microusd = route.price().map(|price| price.of(input_tokens, output_tokens));
     response.usage = Usage { input_tokens, output_tokens, cost_microusd };
     response

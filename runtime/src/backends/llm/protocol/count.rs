@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// More than any model reads or writes for one request: what is above it is a mistake, or a lie.
-const TOKENS_MAX: u64 = 100_000_000;
+const TOKENS_MAX: u64 = 10_000_000;
 
 /// A number of tokens; nothing where it is missing, or is no number of tokens. An answer is not thrown away because its
 /// bill is wrong.

@@ -72,6 +72,11 @@ pub(super) trait Decoder: Send {
     /// One event: its type, empty if it has none, and its data. What the guest can be given at once goes to `pieces`.
     fn event(&mut self, name: &str, data: &[u8], pieces: &mut Vec<Piece>) -> Result<(), Broken>;
 
+    /// The provider said that this was all. What it sends after that is of no interest.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// There are no more events. What broke off before its end is malformed.
     fn finish(self: Box<Self>) -> Result<Answer, Malformed>;
 }

@@ -207,6 +207,11 @@ impl Events {
         next
     }
 
+    /// Passes over what is left, for so long.
+    pub(super) async fn end_within(mut self, time: Duration) {
+        let _ended = timeout_at(later(Instant::now(), time), async { while let Ok(Some(_)) = self.next().await {} }).await;
+    }
+
     async fn read(&mut self) -> Result<Option<Event>, WireError> {
         loop {
             if let Some(event) = self.reader.next(&mut self.unread)? {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::read::{self, Few};
+use super::super::read::Few;
 use super::super::{Answer, Assembly, Broken, Count, Decoder, Malformed, Piece, Tokens};
 use super::refusal_midway;
 use crate::host_api::llm::{FinishReason, ToolCall};
@@ -115,7 +115,8 @@ fn finish_reason(reason: &str) -> FinishReason {
 }
 
 fn text(json: Option<&RawValue>) -> Result<String, Malformed> {
-    json.map(read::text).transpose().map(Option::unwrap_or_default)
+    let text = json.map(|json| serde_json::from_str(json.get())).transpose();
+    text.map(Option::unwrap_or_default).map_err(|error| Malformed::json(&error))
 }
 
 fn named(call: Option<ToolCall>) -> Result<Option<ToolCall>, Malformed> {
@@ -237,6 +238,10 @@ impl Decoder for Events {
             _ => {}
         }
         Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.done
     }
 
     fn finish(mut self: Box<Self>) -> Result<Answer, Malformed> {

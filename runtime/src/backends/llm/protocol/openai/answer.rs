@@ -275,6 +275,10 @@ impl Decoder for Events {
         Ok(())
     }
 
+    fn is_over(&self) -> bool {
+        self.done
+    }
+
     fn finish(mut self: Box<Self>) -> Result<Answer, Malformed> {
         if self.reason.is_none() && !self.done {
             return Err(Malformed("the answer broke off".to_owned()));
