@@ -2,7 +2,7 @@
 
 mod isolation;
 mod routing;
-mod server;
+pub mod server;
 
 use std::collections::HashMap;
 use std::sync::Arc;

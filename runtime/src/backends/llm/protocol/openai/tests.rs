@@ -249,7 +249,10 @@ fn hostile_answers_are_malformed() {
         assert!(decode(&body).is_err(), "{}", body.get(..200).unwrap_or(&body));
     }
     let refused = OpenAi::new(Flavour::Compatible).decode(br#"{"error":{"message":"no","code":429}}"#);
-    assert!(matches!(refused, Err(Broken::Refused(refusal)) if refusal.why == Why::RateLimited), "a status in the answer");
+    assert!(
+        matches!(refused, Err(Broken::Refused(refusal)) if refusal.why == Why::RateLimited),
+        "a status in the answer"
+    );
     // What is not read may be as deep as it likes.
     let body = format!(r#"{{"x":{},"choices":[{{"message":{{"content":"a"}}}}]}}"#, deep(100_000));
     assert!(decode(&body).is_ok());
