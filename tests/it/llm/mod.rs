@@ -4,7 +4,7 @@ mod hostile;
 mod isolation;
 mod raw;
 mod routing;
-mod server;
+pub mod server;
 
 use std::collections::HashMap;
 use std::sync::Arc;
