@@ -3,6 +3,7 @@
 
 use holm_runtime::backends::llm::{Credentials, Secret, Timeouts};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::raw::{HASTY, Raw, act_at, assert_one_error, ok};
 use super::*;
@@ -138,6 +139,48 @@ async fn a_wrong_bill_does_not_spoil_the_answer() {
         assert_eq!(output(&ended)["text"], "fine", "{kind:?} {usage}");
         let tokens = ended.record.usage.get("llm_tokens").unwrap();
         assert!((1..100).contains(&tokens), "{kind:?} {usage}: {tokens}");
+    }
+}
+
+/// More than the model reads is a lie, too.
+#[tokio::test]
+async fn a_bill_beyond_the_model_is_not_believed() {
+    let server = Raw::answering(ok(sound(&ProviderKind::OpenAi, &json!(9_000_000))));
+    let prices = "\"hostile/m\" = { input = 1, output = 1, context_tokens = 8000000 }";
+    let host = host(LlmSettings {
+        prices: Arc::new(holm_runtime::backends::llm::PriceTable::from_toml(prices).unwrap()),
+        ..settings(vec![server.provider(ProviderKind::OpenAi)])
+    });
+    let ended = host.act(ask("x")).await;
+    assert_eq!(output(&ended)["text"], "fine");
+    assert!(ended.record.usage.get("llm_tokens").unwrap() < 100);
+    assert!(ended.record.usage.get("llm_cost_microusd").unwrap() < 100);
+}
+
+/// Some servers leave the connection open after the last event.
+#[tokio::test]
+async fn an_answer_is_whole_when_its_provider_says_so() {
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+    let [openai, anthropic] = [
+        format!("{}data: [DONE]\n\n", event(&ProviderKind::OpenAi, "x")),
+        format!("{}data: {{\"type\":\"message_stop\"}}\n\n", event(&ProviderKind::Anthropic, "x")),
+    ];
+    for (kind, events) in [(ProviderKind::OpenAi, openai), (ProviderKind::Anthropic, anthropic)] {
+        // Then it is silent, or says it for ever.
+        let silent = Raw::start({
+            let answer = format!("{head}{events}");
+            move |mut stream| {
+                let answer = answer.clone();
+                async move {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    let _ = stream.read(&mut [0; 8]).await;
+                }
+            }
+        });
+        for server in [silent, Raw::repeating(head, events, 0)] {
+            let ended = act_at(server.provider(kind.clone()), PATIENT, streamed("x")).await;
+            assert_eq!(output(&ended)["deltas"], json!(["x"]));
+        }
     }
 }
 

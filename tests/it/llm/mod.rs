@@ -1,5 +1,6 @@
 //! The router, from a guest to servers that speak as providers do.
 
+mod abuse;
 mod hostile;
 mod isolation;
 mod raw;
