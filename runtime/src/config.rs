@@ -12,8 +12,8 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::backends::llm::{
-    Addresses, CacheMode, Credentials, InvalidPrices, LlmSettings, ModelPattern, PriceTable, Primary, Provider, ProviderKind, Retries,
-    Target, Timeouts,
+    Addresses, CacheMode, Credentials, InvalidPrices, LlmSettings, ModelPattern, PriceTable, Primary, Provider,
+    ProviderKind, Retries, Target, Timeouts,
 };
 use crate::host_api::Name;
 use crate::host_api::llm::{RouterLimits, Tier};

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::command::{Ended, Place};
+use crate::llm::server::Server;
 use crate::support::repository;
 
 fn sources(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
@@ -46,11 +47,13 @@ const POISON: &[(&str, &str)] = &[
     ("CLICOLOR_FORCE", "1"),
     ("COLUMNS", "1"),
     ("CUDA_VISIBLE_DEVICES", "nonsense"),
+    ("HOSTALIASES", "/nonexistent"),
     ("HTTPS_PROXY", "http://localhost:1"),
     ("HTTP_PROXY", "http://localhost:1"),
     ("LANG", "nonsense"),
     ("LC_ALL", "nonsense"),
     ("LINES", "nonsense"),
+    ("LOCALDOMAIN", "nonsense"),
     ("MALLOC_ARENA_MAX", "nonsense"),
     ("NO_COLOR", "nonsense"),
     ("NO_PROXY", "nonsense"),
@@ -65,11 +68,14 @@ const POISON: &[(&str, &str)] = &[
     ("PYTHONPATH", "/nonexistent"),
     ("RAYON_NUM_THREADS", "nonsense"),
     ("RAYON_RS_NUM_CPUS", "nonsense"),
+    ("RES_OPTIONS", "nonsense"),
     ("RUST_BACKTRACE", "full"),
     ("RUST_LIB_BACKTRACE", "full"),
     ("RUST_LOG", "trace"),
     ("RUST_MIN_STACK", "nonsense"),
     ("SHELL", "/nonexistent"),
+    ("SSLKEYLOGFILE", "keys-of-connections"),
+    ("SSL_CERT_DIR", "/nonexistent"),
     ("SSL_CERT_FILE", "/nonexistent"),
     ("TEMP", "/nonexistent"),
     ("TERM", "nonsense"),
@@ -135,6 +141,28 @@ fn a_poisoned_environment_changes_nothing() {
     assert_eq!(calls(&poisoned), calls(&clean), "not a line more");
     assert!(!poisoned.stderr.contains('\u{1b}'), "no colours in a file: {}", poisoned.stderr);
     assert_eq!(place.records().len(), 4);
+}
+
+/// No proxy, no key, no certificate and no address comes from a variable.
+#[test]
+fn a_poisoned_environment_changes_nothing_about_who_is_asked() {
+    let (place, server) = (Place::new(), Server::start());
+    let url = format!("http://localhost:{}/v1", server.address.port());
+    let providers = ["openai", "anthropic"]
+        .map(|kind| format!("[[providers]]\nname = \"{kind}\"\nurl = \"{url}\"\nmodel = \"m\"\npublic_only = false\n"));
+    let file = place.file("runtime.toml", providers.concat());
+    let run = |provider: &str, poison: &[(&str, &str)]| {
+        let action = json!({ "do": "llm", "prompt": "echo" }).to_string();
+        let mut command = place.command(&["exec", "--user", "alice", holm_test_artifacts::PROBE, "--input", &action]);
+        command.args(["--quiet", "--provider", provider, "--config-file"]).arg(&file).envs(poison.iter().copied());
+        let ended = Ended::of(command.output().unwrap()).with_status(0);
+        (ended.text().to_owned(), server.take())
+    };
+    for provider in ["openai", "anthropic"] {
+        let (clean, poisoned) = (run(provider, &[]), run(provider, POISON));
+        assert_eq!(poisoned, clean);
+        assert_eq!((clean.1.len(), clean.1[0].key.as_str()), (1, ""));
+    }
 }
 
 #[test]

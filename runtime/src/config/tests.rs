@@ -138,7 +138,12 @@ fn a_value_in_the_wrong_place_is_not_quoted() {
         let error = settings(text).unwrap_err();
         assert!(error.len() > 15 && !error.contains("very-secret"), "{text}: {error}");
     }
-    for text in ["sk-very-secret", "openai = [\"sk-very-secret\"]", "openai = \"sk-very-secret\" x", "[a\nb = \"sk-very-secret\""] {
+    for text in [
+        "sk-very-secret",
+        "openai = [\"sk-very-secret\"]",
+        "openai = \"sk-very-secret\" x",
+        "[a\nb = \"sk-very-secret\"",
+    ] {
         let error = secrets(text, 0o600).unwrap_err();
         assert!(!error.contains("very-secret"), "{text}: {error}");
     }

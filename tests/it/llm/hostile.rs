@@ -7,7 +7,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::raw::{HASTY, Raw, act_at, assert_one_error, ok};
 use super::*;
-use crate::command::{Place, peak_bytes};
 use crate::support::output;
 
 const PATIENT: Timeouts = Timeouts { connect_ms: 10_000, first_token_ms: 20_000, answer_ms: 20_000 };
@@ -95,11 +94,16 @@ async fn an_answer_without_end_has_one() {
             assert_eq!(server.asked(), 2, "it would be as large again");
         }
     }
-    // What the guest was given of such an answer it pays for; once it has what it may have, it is told.
-    let server = Raw::repeating(HEAD, event(&ProviderKind::OpenAi, &"x".repeat(1 << 20)), 0);
+    // What the guest was given of such an answer it pays for.
+    let server = Raw::repeating(HEAD, event(&ProviderKind::OpenAi, &"x".repeat(1 << 18)), 0);
     let ended = act_at(server.provider(ProviderKind::OpenAi), PATIENT, streamed("x")).await;
-    assert_ne!(ended.record.outcome, holm_host_api::Outcome::Completed);
-    assert!(ended.record.usage.get("llm_tokens").unwrap() < 64 << 20);
+    assert!(
+        ended.record.error.as_ref().unwrap().contains("broke off: the answer is larger"),
+        "{:?}",
+        ended.record.error
+    );
+    let tokens = ended.record.usage.get("llm_tokens").unwrap();
+    assert!((1 << 18..4 << 20).contains(&tokens), "{tokens}");
 }
 
 #[tokio::test]
@@ -132,7 +136,8 @@ async fn words_that_make_no_sense_are_one_error() {
 
 #[tokio::test]
 async fn a_wrong_bill_does_not_spoil_the_answer() {
-    let wrong = [json!(-5), json!(u64::MAX), json!(i64::MIN), json!("12"), json!(1.5), json!(1e300), json!([1]), json!({})];
+    let wrong =
+        [json!(-5), json!(u64::MAX), json!(i64::MIN), json!("12"), json!(1.5), json!(1e300), json!([1]), json!({})];
     for (kind, usage) in KINDS.into_iter().flat_map(|kind| wrong.iter().map(move |usage| (kind.clone(), usage))) {
         let server = Raw::answering(ok(sound(&kind, usage)));
         let ended = act_at(server.provider(kind.clone()), PATIENT, ask("x")).await;
@@ -222,7 +227,9 @@ async fn absurd_calls_of_tools_are_bounded() {
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_next_provider_is_asked() {
     let elsewhere = Raw::answering(ok(sound(&ProviderKind::OpenAi, &json!(1))));
-    for (status, kind) in ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"].into_iter().zip(KINDS.iter().cycle()) {
+    for (status, kind) in
+        ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"].into_iter().zip(KINDS.iter().cycle())
+    {
         let answer = format!(
             "HTTP/1.1 {status}\r\nlocation: http://{}/v1/sk-in-location\r\ncontent-length: 0\r\n\r\n",
             elsewhere.address
@@ -266,40 +273,5 @@ async fn errors_are_short_and_have_no_key() {
             let shown = format!("{:?} {:?} {:?}", ended.record, ended.cause, ended.journal);
             assert!((0..KEY.len() - 5).all(|at| !shown.contains(&KEY[at..at + 6])), "{kind:?}: {shown}");
         }
-    }
-}
-
-/// A gigabyte that is sent takes no more memory than the part of it that is read.
-#[tokio::test]
-async fn the_memory_of_a_process_does_not_grow_with_what_it_is_sent() {
-    let peak = |server: &Raw, verb: &str| {
-        let place = Place::new();
-        place.file(
-            "runtime.toml",
-            format!(
-                "[llm]\nprovider = \"x/m\"\n[[providers]]\nname = \"x\"\nkind = \"openai\"\nurl = \"http://{}\"",
-                server.address
-            ),
-        );
-        let mut command = place.act_command(&json!({ "do": verb, "prompt": "x" }), &["--config-file", "runtime.toml"]);
-        let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
-        let mut peak = 0;
-        loop {
-            peak = peak.max(peak_bytes(&child).unwrap_or(0));
-            if let Some(status) = child.try_wait().unwrap() {
-                return (peak, status.code());
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-    };
-    let sound = Raw::answering(ok(sound(&ProviderKind::OpenAi, &json!(1))));
-    let (usual, status) = peak(&sound, "llm");
-    assert_eq!(status, Some(0));
-    assert!(usual > 1 << 20);
-    let endless = Raw::repeating("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", vec![b'x'; 1 << 16], 0);
-    for verb in ["llm", "llm_stream"] {
-        let (hostile, status) = peak(&endless, verb);
-        assert_eq!(status, Some(1), "{verb}");
-        assert!(hostile < usual + (64 << 20), "{verb}: {} MiB instead of {}", hostile >> 20, usual >> 20);
     }
 }

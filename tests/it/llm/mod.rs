@@ -3,6 +3,7 @@
 mod abuse;
 mod hostile;
 mod isolation;
+mod peak;
 mod raw;
 mod routing;
 pub mod server;

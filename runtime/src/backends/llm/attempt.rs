@@ -107,7 +107,7 @@ impl ExecutionRouter {
         let on_wire = |error| failed_on_wire(route, protocol, error);
         let mut events = self.shared.wire.open(call).await.map_err(on_wire)?;
         let mut decoder = protocol.decoder();
-        let mut pieces = Vec::new();
+        let (mut pieces, mut bytes) = (Vec::new(), 0_usize);
         while let Some(event) = events.next().await.map_err(on_wire)? {
             let read = decoder.event(&event.name, &event.data, &mut pieces);
             for piece in pieces.drain(..) {
@@ -116,6 +116,10 @@ impl ExecutionRouter {
                     Piece::Text(text) => Delta::Text(text),
                     Piece::ToolCall(call) => Delta::ToolCall(call),
                 };
+                bytes = bytes.saturating_add(delta.bytes());
+                if bytes > wire::ANSWER_BYTES_MAX {
+                    return Err(on_wire(WireError::TooLarge { bytes_max: wire::ANSWER_BYTES_MAX }));
+                }
                 if out.send(Ok(delta)).await.is_err() {
                     return Err(Failed::another("nobody reads the answer"));
                 }
@@ -176,7 +180,7 @@ impl ExecutionRouter {
         let (mut vectors, mut tokens) = (Vec::with_capacity(inputs.len()), Some(0_u64));
         for outgoing in protocol.encode_embedding(&route.model, inputs)? {
             let call = Call { provider: &route.provider, outgoing, timeouts: self.config.settings().timeouts };
-            let body = self.shared.wire.whole(call).await;
+            let body = self.shared.wire.vectors(call).await;
             let body = body.map_err(|error| failed_on_wire(route, protocol.as_ref(), error))?;
             let answer = protocol.decode_embedding(&body)?;
             vectors.extend(answer.vectors);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::pricing::{Model, PriceTable};
-use super::{ModelPattern, Provider, ProviderKind};
+use super::{Credentials, ModelPattern, Provider, ProviderKind};
 use crate::host_api::Name;
 use crate::host_api::llm::{LlmError, Price, RouterLimits, Tier};
 
@@ -193,7 +193,8 @@ impl RouterConfig {
         let mut providers = HashMap::new();
         for provider in &settings.providers {
             if !provider.url.username().is_empty() || provider.url.password().is_some() {
-                let why = format!("the address of `{}` has a user or a password in it, which would show", provider.name);
+                let why =
+                    format!("the address of `{}` has a user or a password in it, which would show", provider.name);
                 return Err(InvalidSettings(why));
             }
             if providers.insert(provider.name.clone(), Arc::new(provider.clone())).is_some() {
@@ -350,7 +351,9 @@ impl RouterConfig {
             return Err(InvalidSettings(format!("the provider `{}` has no model {model:?}", provider.name)));
         }
         let known = self.settings.prices.find(&provider, &model);
-        if known.is_none() && self.settings.limits.cost_microusd < u64::MAX {
+        // Who does not know whom a request is from bills nobody.
+        let may_bill = !matches!(provider.credentials, Credentials::None);
+        if known.is_none() && may_bill && self.settings.limits.cost_microusd < u64::MAX {
             let why = format!("the price of {full:?} is not known, and cost is limited; put it into the price table");
             return Err(InvalidSettings(why));
         }

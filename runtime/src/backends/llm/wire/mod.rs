@@ -67,11 +67,17 @@ pub(super) enum WireError {
     Request(String),
 }
 
+/// The longest answers of today's models are half a megabyte. An execution may have many under way, and nobody bills it for
+/// what they hold.
+pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
+
 /// How many bytes of answers are read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Of an answer in one piece.
     pub(super) answer_bytes_max: usize,
+    /// Of vectors in one piece: some hundreds of them, with thousands of numbers each.
+    pub(super) vectors_bytes_max: usize,
     /// Of one event.
     pub(super) event_bytes_max: usize,
     /// Of all events of an answer, with what is between them. Servers wrap each word in hundreds of bytes, and nobody
@@ -81,7 +87,12 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { answer_bytes_max: 16 << 20, event_bytes_max: 4 << 20, events_bytes_max: 64 << 20 }
+        Limits {
+            answer_bytes_max: ANSWER_BYTES_MAX,
+            vectors_bytes_max: 16 << 20,
+            event_bytes_max: 1 << 20,
+            events_bytes_max: 64 << 20,
+        }
     }
 }
 
@@ -110,10 +121,18 @@ impl Wire {
 
     /// Asks, and reads the whole answer. Dropping the future closes the connection.
     pub(super) async fn whole(&self, call: Call<'_>) -> Result<Vec<u8>, WireError> {
+        self.read(call, self.limits.answer_bytes_max).await
+    }
+
+    /// The same, for vectors.
+    pub(super) async fn vectors(&self, call: Call<'_>) -> Result<Vec<u8>, WireError> {
+        self.read(call, self.limits.vectors_bytes_max).await
+    }
+
+    async fn read(&self, call: Call<'_>, bytes_max: usize) -> Result<Vec<u8>, WireError> {
         let clock = Clock::start(call.timeouts);
         // Most servers send the head of such an answer when all of it is written.
         let mut response = self.send(call, Phase::Answer, &clock).await?;
-        let bytes_max = self.limits.answer_bytes_max;
         let declared = response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
         if declared > bytes_max {
             return Err(WireError::TooLarge { bytes_max });
@@ -209,7 +228,8 @@ impl Events {
 
     /// Passes over what is left, for so long.
     pub(super) async fn end_within(mut self, time: Duration) {
-        let _ended = timeout_at(later(Instant::now(), time), async { while let Ok(Some(_)) = self.next().await {} }).await;
+        let _ended =
+            timeout_at(later(Instant::now(), time), async { while let Ok(Some(_)) = self.next().await {} }).await;
     }
 
     async fn read(&mut self) -> Result<Option<Event>, WireError> {

@@ -72,7 +72,16 @@ async fn request_head(stream: &mut TcpStream) -> String {
 }
 
 fn wire() -> Wire {
-    Wire::new(Limits { answer_bytes_max: 1 << 20, event_bytes_max: 64 << 10, events_bytes_max: 1 << 20 }, b"").unwrap()
+    Wire::new(
+        Limits {
+            answer_bytes_max: 1 << 20,
+            vectors_bytes_max: 1 << 20,
+            event_bytes_max: 64 << 10,
+            events_bytes_max: 1 << 20,
+        },
+        b"",
+    )
+    .unwrap()
 }
 
 fn provider(url: &str) -> Provider {
