@@ -157,6 +157,12 @@ impl Default for Timeouts {
 #[error("{0}")]
 pub struct InvalidSettings(pub(super) String);
 
+impl InvalidSettings {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        InvalidSettings(what.into())
+    }
+}
+
 /// What one router is built from. It never changes: a user who changes the settings gets another one, for executions that
 /// begin after that.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::Provider;
+use super::{Provider, ProviderKind};
 use crate::host_api::llm::Price;
 
 const BUNDLED: &str = include_str!("prices.toml");
@@ -75,17 +75,21 @@ impl PriceTable {
 
     /// What is known of a model. One that is a dated or numbered version of a model in the table is that model.
     pub(super) fn find(&self, provider: &Provider, model: &str) -> Option<Model> {
-        if let super::ProviderKind::Offline = provider.kind {
-            return Some(Model { price: Price { input: 0, output: 0 }, context_tokens: None });
-        }
         let model = match provider.kind {
             // The same model, by way of several regions.
-            super::ProviderKind::Bedrock { .. } => REGIONS.iter().find_map(|region| model.strip_prefix(region)),
+            ProviderKind::Bedrock { .. } => REGIONS.iter().find_map(|region| model.strip_prefix(region)),
             _ => None,
         }
         .unwrap_or(model);
         let by_name = self.find_version(&format!("{}/{model}", provider.name));
-        by_name.or_else(|| self.find_version(&format!("{}/{model}", provider.kind.as_str())))
+        let by_kind = || self.find_version(&format!("{}/{model}", provider.kind.as_str()));
+        let free = || match provider.kind {
+            ProviderKind::Offline | ProviderKind::Ollama => {
+                Some(Model { price: Price { input: 0, output: 0 }, context_tokens: None })
+            }
+            _ => None,
+        };
+        by_name.or_else(by_kind).or_else(free)
     }
 
     fn find_version(&self, name: &str) -> Option<Model> {
