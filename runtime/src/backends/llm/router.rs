@@ -234,9 +234,10 @@ fn response(
         cached: false,
         attempts,
     };
-    // A provider that does not count is believed to have counted what the estimate says.
-    let input_tokens = tokens.input.unwrap_or_else(|| request.input_tokens_estimate());
-    let output_tokens = tokens.output.unwrap_or_else(|| response.output_tokens_estimate());
+    // A provider that does not count is believed to have counted what the estimate says. Some say 0 then.
+    let counted = |tokens: Option<u64>| tokens.filter(|&tokens| tokens > 0);
+    let input_tokens = counted(tokens.input).unwrap_or_else(|| request.input_tokens_estimate());
+    let output_tokens = counted(tokens.output).unwrap_or_else(|| response.output_tokens_estimate());
     let cost_microusd = route.price().map(|price| price.of(input_tokens, output_tokens));
     response.usage = Usage { input_tokens, output_tokens, cost_microusd };
     response

@@ -141,7 +141,9 @@ async fn a_tool_is_asked_for_and_its_result_is_read() {
         let streamed = stream(&router, weather()).await.unwrap();
         assert_eq!(streamed.calls.len(), 1, "{}", form.name);
         for answer in [whole, streamed.response] {
-            assert_eq!(answer.finish_reason, FinishReason::ToolCalls, "{}", form.name);
+            // Where Gemini says `STOP`, aimock says `FUNCTION_CALL`, which Gemini does not have.
+            let reason = if form.name == "gemini" { FinishReason::Other } else { FinishReason::ToolCalls };
+            assert_eq!(answer.finish_reason, reason, "{}", form.name);
             let [Part::ToolCall(call)] = answer.parts.as_slice() else { panic!("{}: {answer:?}", form.name) };
             let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
             assert_eq!((call.name.as_str(), arguments), ("get_weather", json!({ "city": "Oslo" })), "{}", form.name);
@@ -219,7 +221,9 @@ async fn what_is_asked_arrives_as_it_was_asked() {
         for (sent, streams) in seen[seen.len() - 2..].iter().zip([false, true]) {
             assert_eq!(sent["stream"].as_bool().unwrap_or(false), streams, "{}: {sent}", form.name);
             assert_eq!(sent["temperature"], 0.25, "{}: {sent}", form.name);
-            assert_eq!(sent["max_tokens"], 77, "{}: {sent}", form.name);
+            // Azure's newest models take no other.
+            let longest = if form.name == "azure" { "max_completion_tokens" } else { "max_tokens" };
+            assert_eq!(sent[longest], 77, "{}: {sent}", form.name);
             assert_eq!(sent["model"], "the-model", "{}: {sent}", form.name);
             assert_eq!(sent["messages"][0], json!({ "role": "system", "content": "Be brief." }), "{}", form.name);
             let said = &sent["messages"][1]["content"];
