@@ -1,6 +1,7 @@
 //! The providers' protocols against servers that nobody here wrote. `tests/peers/run.sh` installs them and runs this.
 
 mod aimock;
+mod bedrock;
 mod faults;
 mod litellm;
 
@@ -41,7 +42,7 @@ impl Peer {
             let mut command = command(port);
             command.env("HOME", home.path()).current_dir(home.path());
             command.stdin(Stdio::null()).stdout(log()).stderr(log());
-            let mut process = command.spawn().expect("run tests/peers/install.sh");
+            let mut process = command.spawn().unwrap_or_else(|error| panic!("run tests/peers/install.sh: {error}"));
             let begun = Instant::now();
             while process.try_wait().unwrap().is_none() && begun.elapsed() < READY_WITHIN {
                 if get(port, ready).is_some() {

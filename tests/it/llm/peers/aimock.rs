@@ -121,7 +121,8 @@ pub(super) fn weather() -> Request {
     Request { tools: vec![tool], ..says("tell me the weather") }
 }
 
-pub(super) const SCHEMA_OF_CITY: &str = r#"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"#;
+pub(super) const SCHEMA_OF_CITY: &str =
+    r#"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"#;
 
 #[tokio::test]
 #[ignore = "needs tests/peers/install.sh"]

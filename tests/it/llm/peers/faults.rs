@@ -6,10 +6,7 @@ use holm_runtime::backends::llm::Timeouts;
 
 /// This form first, then the provider that needs no network.
 fn with_fallback(form: &Form, peer: &Peer) -> LlmSettings {
-    LlmSettings {
-        fallback: Some(vec![target("offline")]),
-        ..settings(vec![form.provider(peer), Provider::offline()])
-    }
+    LlmSettings { fallback: Some(vec![target("offline")]), ..settings(vec![form.provider(peer), Provider::offline()]) }
 }
 
 impl Form {
@@ -47,7 +44,8 @@ async fn who_fails_is_tried_again_where_that_may_help_and_then_the_next() {
                 assert_eq!(answer.provider, "offline", "{}, {prompt}", form.name);
                 assert_eq!((failures.len(), answer.attempts.len()), (tries, tries + 1), "{}: {answer:?}", form.name);
                 // Nonsense has no events; then it is said that there are none.
-                let says_why = |failure: &&str| failure.contains(form.says(why)) || (streams && prompt == "write nonsense");
+                let says_why =
+                    |failure: &&str| failure.contains(form.says(why)) || (streams && prompt == "write nonsense");
                 assert!(failures.iter().all(says_why), "{}, {prompt}, {streams}: {failures:?}", form.name);
                 let now = asked(&peer).len();
                 assert_eq!(now - before, tries, "{}, {prompt}, {streams}", form.name);

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_gateway_that_calls_all_requests_wrong_is_understood() {
-        let absent = "/chat/completions: Invalid model name passed in model=x. Call `/v1/models` to view available models.";
+        let absent =
+            "/chat/completions: Invalid model name passed in model=x. Call `/v1/models` to view available models.";
         assert_eq!(of_gateway(400, absent), Some(Why::NotFound));
         assert_eq!(of_gateway(400, "No connected db."), Some(Why::Key));
         assert_eq!(of_gateway(500, "No connected db."), None);
