@@ -79,9 +79,6 @@ pub(super) struct Exec {
     #[arg(long, value_name = "NAME=VALUE", value_parser = options::limit)]
     limit: Vec<(BudgetName, u64)>,
 
-    #[command(flatten)]
-    llm: LlmOptions,
-
     /// Print the record as JSON instead of the output
     #[arg(long)]
     json: bool,
@@ -97,6 +94,9 @@ pub(super) struct Exec {
     /// Arguments for a command
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
+
+    #[command(flatten)]
+    llm: LlmOptions,
 }
 
 impl Exec {
@@ -118,7 +118,7 @@ impl Exec {
             return Err(Failure::Usage(anyhow!("--scratch: a folder is given as {} already", taken.guest)));
         }
         let traces = MemoryTrace::default();
-        let llm = self.llm.backend(&folders.config_file)?;
+        let llm = self.llm.backend()?;
         let build = |cache_dir: Option<PathBuf>| {
             let builder = Runtime::builder()
                 .executions_max(4)

@@ -47,6 +47,10 @@ pub(super) struct LlmOptions {
     #[arg(long, value_name = "[PROVIDER=]NAME")]
     key_from_env: Vec<String>,
 
+    /// What the operator set up [default: `holm/runtime.toml` in the user's configuration folder, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+
     /// Keys, as TOML [default: what the configuration file says, or `secrets.toml` beside it]
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
@@ -75,9 +79,9 @@ impl From<TierName> for Tier {
 
 impl LlmOptions {
     /// What answers the workload's requests.
-    pub(super) fn backend(&self, config_file: &Option<PathBuf>) -> Result<Arc<dyn LlmBackend>, Failure> {
+    pub(super) fn backend(&self) -> Result<Arc<dyn LlmBackend>, Failure> {
         let offline = self.offline().map_err(Failure::Usage)?;
-        let Some(settings) = self.settings(config_file).map_err(Failure::Usage)? else {
+        let Some(settings) = self.settings().map_err(Failure::Usage)? else {
             return Ok(Arc::new(offline));
         };
         let config = RouterConfig::new(settings).map_err(|error| Failure::Usage(self.advise(error.into())))?;
@@ -86,13 +90,13 @@ impl LlmOptions {
     }
 
     /// None where nobody said anything about providers.
-    fn settings(&self, config_file: &Option<PathBuf>) -> anyhow::Result<Option<LlmSettings>> {
+    fn settings(&self) -> anyhow::Result<Option<LlmSettings>> {
         let named = self.provider.is_some() || !self.fallback.is_empty();
         let nothing_said = self.model.is_none() && self.tier.is_none() && self.key_from_env.is_empty();
         if self.llm_script.is_some() && !named {
             return Ok(None);
         }
-        let file = config_file.clone().or_else(paths::config_file);
+        let file = self.config_file.clone().or_else(paths::config_file);
         if file.is_none() && !named && nothing_said {
             return Ok(None);
         }

@@ -49,10 +49,6 @@ struct Folders {
     /// Folder for compiled code, which must be yours alone [default: the user's cache folder, `holm` in it]
     #[arg(long, global = true, value_name = "DIR", display_order = LAST)]
     cache_dir: Option<PathBuf>,
-
-    /// What the operator set up [default: `holm/runtime.toml` in the user's configuration folder, if it is there]
-    #[arg(long, global = true, value_name = "FILE", display_order = LAST)]
-    config_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

@@ -78,6 +78,16 @@ fn all_that_a_file_can_say() {
 }
 
 #[test]
+fn the_example_says_what_the_defaults_are() {
+    let text = include_str!("../../../examples/runtime.toml");
+    let settings = settings(text).unwrap();
+    let defaults = LlmSettings::default();
+    assert_eq!((settings.retries, settings.timeouts), (defaults.retries, defaults.timeouts));
+    assert_eq!((settings.cache, settings.repairs_max), (defaults.cache, defaults.repairs_max));
+    crate::backends::llm::RouterConfig::new(settings).unwrap();
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_place() {
     for (text, says) in [
         ("[llm]\nprovder = \"openai\"", "line 2: unknown field `provder`"),

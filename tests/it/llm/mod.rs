@@ -3,7 +3,7 @@
 mod isolation;
 mod peers;
 mod routing;
-mod server;
+pub mod server;
 
 use std::collections::HashMap;
 use std::sync::Arc;

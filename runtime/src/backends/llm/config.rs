@@ -140,7 +140,7 @@ impl Default for Retries {
 pub struct Timeouts {
     /// For a connection.
     pub connect_ms: u64,
-    /// From the beginning to the answer's head, or to the first event of a stream.
+    /// From the beginning to the first event of an answer that is streamed.
     pub first_token_ms: u64,
     /// For the whole answer, from the beginning.
     pub answer_ms: u64,
@@ -148,7 +148,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Timeouts { connect_ms: 5_000, first_token_ms: 60_000, answer_ms: 300_000 }
+        Timeouts { connect_ms: 5_000, first_token_ms: 30_000, answer_ms: 120_000 }
     }
 }
 

@@ -24,7 +24,7 @@ fn tool(name: &str) -> Tool {
 }
 
 fn ask(request: &Request, stream: bool) -> Result<Outgoing, Unsupported> {
-    Bedrock.encode(&Ask { request, model: "eu.anthropic.claude-v1:0", stream })
+    Bedrock.encode(&Ask { request, model: "eu.amazon.nova-v1:0", stream })
 }
 
 fn body(request: &Request) -> Value {
@@ -64,7 +64,7 @@ fn a_request_with_everything() {
         ..Request::default()
     };
     let outgoing = ask(&request, true).unwrap();
-    assert_eq!(outgoing.path, "/model/eu.anthropic.claude-v1%3A0/converse-stream");
+    assert_eq!(outgoing.path, "/model/eu.amazon.nova-v1%3A0/converse-stream");
     assert_eq!(outgoing.framing, Framing::AwsEvents);
     let expected = concat!(
         r#"{"system":[{"text":"Be brief."}],"messages":[{"role":"user","content":[{"text":"Add"},"#,
@@ -119,6 +119,10 @@ fn an_answer_to_a_schema_is_a_tool_or_asked_for_in_words() {
     });
     assert_eq!(forced["toolConfig"], expected);
     assert!(forced.get("system").is_none());
+
+    let claude = Ask { request: &request(object, vec![]), model: "anthropic.claude-v1:0", stream: false };
+    let told: Value = serde_json::from_slice(&Bedrock.encode(&claude).unwrap().body).unwrap();
+    assert!(told.get("toolConfig").is_none() && told["system"][0]["text"].as_str().unwrap().ends_with(object));
 
     let beside = body(&request(object, vec![tool("add")]));
     assert!(beside["system"][0]["text"].as_str().unwrap().ends_with(object));

@@ -239,7 +239,6 @@ fn hostile_answers_are_malformed() {
         r#"{"choices":[]}"#.to_owned(),
         r#"{"choices":[{}]}"#.to_owned(),
         r#"{"choices":{"message":{}}}"#.to_owned(),
-        r#"{"error":{"message":"no"}}"#.to_owned(),
         r#"{"choices":[{"message":{"content":"\ud800"}}]}"#.to_owned(),
         r#"{"choices":[{"message":{"tool_calls":[{"id":"c","function":{"arguments":"{}"}}]}}]}"#.to_owned(),
         r#"{"choices":[{"message":{"tool_calls":[{"id":"c"}]}}]}"#.to_owned(),
@@ -249,6 +248,11 @@ fn hostile_answers_are_malformed() {
     ] {
         assert!(decode(&body).is_err(), "{}", body.get(..200).unwrap_or(&body));
     }
+    let refused = OpenAi::new(Flavour::Compatible).decode(br#"{"error":{"message":"no","code":429}}"#);
+    assert!(
+        matches!(refused, Err(Broken::Refused(refusal)) if refusal.why == Why::RateLimited),
+        "a status in the answer"
+    );
     // What is not read may be as deep as it likes.
     let body = format!(r#"{{"x":{},"choices":[{{"message":{{"content":"a"}}}}]}}"#, deep(100_000));
     assert!(decode(&body).is_ok());
