@@ -1,6 +1,7 @@
 //! The router, from a guest to servers that speak as providers do.
 
 mod isolation;
+mod peers;
 mod routing;
 pub mod server;
 

@@ -234,10 +234,36 @@ fn response(
         cached: false,
         attempts,
     };
-    // A provider that does not count is believed to have counted what the estimate says.
-    let input_tokens = tokens.input.unwrap_or_else(|| request.input_tokens_estimate());
-    let output_tokens = tokens.output.unwrap_or_else(|| response.output_tokens_estimate());
+    // A provider that does not count is believed to have counted what the estimate says. Some say 0 then.
+    let counted = |tokens: Option<u64>| tokens.filter(|&tokens| tokens > 0);
+    let input_tokens = counted(tokens.input).unwrap_or_else(|| request.input_tokens_estimate());
+    let output_tokens = counted(tokens.output).unwrap_or_else(|| response.output_tokens_estimate());
     let cost_microusd = route.price().map(|price| price.of(input_tokens, output_tokens));
     response.usage = Usage { input_tokens, output_tokens, cost_microusd };
     response
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop there")]
+mod tests {
+    use super::super::LlmSettings;
+    use super::super::protocol::Tokens;
+    use super::*;
+    use crate::host_api::llm::{FinishReason, Message, Role};
+
+    #[test]
+    fn what_was_not_counted_is_estimated() {
+        let route = RouterConfig::new(LlmSettings::default()).unwrap().routes(None, None).unwrap().remove(0);
+        let request = Request { messages: vec![Message::text(Role::User, "one two three")], ..Request::default() };
+        let used = |input, output| {
+            let parts = vec![Part::Text("four five six".to_owned())];
+            let answer = Answer { parts, finish_reason: FinishReason::Stop, tokens: Tokens { input, output } };
+            let Usage { input_tokens, output_tokens, .. } = response(&route, None, &request, answer, Vec::new()).usage;
+            (input_tokens, output_tokens)
+        };
+        let estimate = used(None, None);
+        assert!(estimate.0 > 0 && estimate.1 > 0, "{estimate:?}");
+        assert_eq!(used(Some(0), Some(0)), estimate);
+        assert_eq!(used(Some(1_000), Some(2_000)), (1_000, 2_000));
+    }
 }
