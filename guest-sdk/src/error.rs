@@ -62,7 +62,8 @@ impl fmt::Display for Error {
             Error::AllFailed(attempts) => {
                 f.write_str("all providers failed")?;
                 // What one said several times is there once.
-                let key = |attempt: &Attempt| (attempt.provider.clone(), attempt.model.clone(), attempt.failure.clone());
+                let key =
+                    |attempt: &Attempt| (attempt.provider.clone(), attempt.model.clone(), attempt.failure.clone());
                 for (index, alike) in attempts.chunk_by(|one, next| key(one) == key(next)).enumerate() {
                     let separator = if index == 0 { ':' } else { ';' };
                     let Some(attempt) = alike.first() else { continue };

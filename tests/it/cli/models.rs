@@ -32,7 +32,7 @@ fn exec(place: &Place, prompt: &str, options: &[&str]) -> Ended {
 }
 
 fn secrets(place: &Place, mode: u32) {
-    let file = place.file("secrets.toml", &format!("mine = \"{KEY}\"\n"));
+    let file = place.file("secrets.toml", format!("mine = \"{KEY}\"\n"));
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
@@ -41,7 +41,7 @@ fn a_file_says_who_is_asked_and_a_flag_says_otherwise() {
     let (place, server) = (Place::new(), Server::start());
     place.file(
         "runtime.toml",
-        &configuration(&server, "[llm]\nprovider = \"mine\"\nfallback = [\"other\"]\n[llm.retries]\nbase_ms = 1"),
+        configuration(&server, "[llm]\nprovider = \"mine\"\nfallback = [\"other\"]\n[llm.retries]\nbase_ms = 1"),
     );
     secrets(&place, 0o600);
     let asked = |prompt: &str, options: &[&str]| {
@@ -58,14 +58,14 @@ fn a_file_says_who_is_asked_and_a_flag_says_otherwise() {
     assert_eq!(asked("status 401 x", &[]).1, [small("small"), claude()]);
     assert_eq!(asked("status 401 x", &["--no-fallback"]).1, [small("small")]);
     let (ended, seen) = asked("status 401 x", &["--fallback", "offline"]);
-    let answer: Value = serde_json::from_str(&ended.with_status(0).text()).unwrap();
+    let answer: Value = serde_json::from_str(ended.with_status(0).text()).unwrap();
     assert_eq!((&answer["provider"], &answer["attempts"], seen), (&json!("offline"), &json!(2), vec![small("small")]));
 }
 
 #[test]
 fn a_key_comes_from_a_variable_that_is_named() {
     let (place, server) = (Place::new(), Server::start());
-    place.file("runtime.toml", &configuration(&server, "[llm]\nprovider = \"mine\""));
+    place.file("runtime.toml", configuration(&server, "[llm]\nprovider = \"mine\""));
     let run = |options: &[&str]| {
         let input = ask("echo");
         let options = [&["--config-file", "runtime.toml", "--input", &input], options].concat();
@@ -87,7 +87,7 @@ fn a_key_comes_from_a_variable_that_is_named() {
 #[test]
 fn what_makes_no_sense_is_one_sentence() {
     let (place, server) = (Place::new(), Server::start());
-    place.file("runtime.toml", &configuration(&server, ""));
+    place.file("runtime.toml", configuration(&server, ""));
     place.file("wrong.toml", "[llm]\nprovidr = \"openai\"\n");
     for (options, says) in [
         (&["--provider", "openai"][..], "no model of the provider `openai` is named"),
@@ -111,7 +111,7 @@ fn what_makes_no_sense_is_one_sentence() {
 #[test]
 fn a_failure_shows_what_each_provider_said_and_no_key() {
     let (place, server) = (Place::new(), Server::start());
-    place.file("runtime.toml", &configuration(&server, "[llm]\nprovider = \"mine\"\nfallback = [\"other\"]"));
+    place.file("runtime.toml", configuration(&server, "[llm]\nprovider = \"mine\"\nfallback = [\"other\"]"));
     secrets(&place, 0o600);
     let ended = exec(&place, "leak", &["--config-file", "runtime.toml", "--trace", "-vvv"]).with_status(1);
     let ended = ended.saying("mine/small: the key is not accepted (401): Incorrect API key provided: [key]");
@@ -123,12 +123,12 @@ fn a_failure_shows_what_each_provider_said_and_no_key() {
 #[test]
 fn a_script_answers_where_no_provider_is_named() {
     let (place, server) = (Place::new(), Server::start());
-    place.file("runtime.toml", &configuration(&server, "[llm]\nprovider = \"mine\""));
+    place.file("runtime.toml", configuration(&server, "[llm]\nprovider = \"mine\""));
     place.file("script.json", "{\"rules\":[{\"reply\":{\"text\":\"from the script\"}}]}");
     let options = ["--config-file", "runtime.toml", "--llm-script", "script.json"];
-    let answer: Value = serde_json::from_str(&exec(&place, "echo", &options).with_status(0).text()).unwrap();
+    let answer: Value = serde_json::from_str(exec(&place, "echo", &options).with_status(0).text()).unwrap();
     assert_eq!((&answer["text"], &answer["provider"]), (&json!("from the script"), &json!("offline")));
     let both = [&options[..], &["--provider", "mine", "--fallback", "offline"]].concat();
-    let answer: Value = serde_json::from_str(&exec(&place, "status 401 x", &both).with_status(0).text()).unwrap();
+    let answer: Value = serde_json::from_str(exec(&place, "status 401 x", &both).with_status(0).text()).unwrap();
     assert_eq!((&answer["text"], server.take().len()), (&json!("from the script"), 1));
 }

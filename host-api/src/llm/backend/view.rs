@@ -139,10 +139,8 @@ fn text(content: &str) -> Value {
 
 /// What the providers said, in one line. What one said several times is there once.
 pub(super) fn attempts(attempts: &[Attempt]) -> String {
-    let said: Vec<(&Attempt, usize)> = attempts
-        .chunk_by(|one, next| said_alike(one, next))
-        .filter_map(|alike| Some((alike.first()?, alike.len())))
-        .collect();
+    let said: Vec<(&Attempt, usize)> =
+        attempts.chunk_by(said_alike).filter_map(|alike| Some((alike.first()?, alike.len()))).collect();
     let mut line = String::new();
     for (index, (attempt, times)) in said.iter().take(ATTEMPTS_SHOWN).enumerate() {
         let separator = if index == 0 { "" } else { "; " };
