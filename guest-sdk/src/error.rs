@@ -61,11 +61,17 @@ impl fmt::Display for Error {
             Error::Refused(why) => write!(f, "refused: {why}"),
             Error::AllFailed(attempts) => {
                 f.write_str("all providers failed")?;
-                for (index, attempt) in attempts.iter().enumerate() {
+                // What one said several times is there once.
+                let key =
+                    |attempt: &Attempt| (attempt.provider.clone(), attempt.model.clone(), attempt.failure.clone());
+                for (index, alike) in attempts.chunk_by(|one, next| key(one) == key(next)).enumerate() {
                     let separator = if index == 0 { ':' } else { ';' };
+                    let Some(attempt) = alike.first() else { continue };
                     let failure = attempt.failure.as_deref().unwrap_or("no answer");
-                    let (provider, model) = (&attempt.provider, &attempt.model);
-                    write!(f, "{separator} {provider}/{model}: {failure}")?;
+                    write!(f, "{separator} {}/{}: {failure}", attempt.provider, attempt.model)?;
+                    if alike.len() > 1 {
+                        write!(f, " ({} times)", alike.len())?;
+                    }
                 }
                 Ok(())
             }
@@ -130,8 +136,9 @@ mod tests {
             latency_ms: 1,
             failure: failure.map(String::from),
         };
-        let error = Error::AllFailed(vec![attempt("a", Some("overloaded")), attempt("b", None)]);
-        assert_eq!(error.to_string(), "all providers failed: a/m: overloaded; b/m: no answer");
+        let overloaded = || attempt("a", Some("overloaded"));
+        let error = Error::AllFailed(vec![overloaded(), overloaded(), attempt("b", None)]);
+        assert_eq!(error.to_string(), "all providers failed: a/m: overloaded (2 times); b/m: no answer");
         assert_eq!(Error::AllFailed(vec![]).to_string(), "all providers failed");
     }
 }

@@ -12,8 +12,8 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::backends::llm::{
-    Addresses, CacheMode, Credentials, InvalidPrices, LlmSettings, ModelPattern, PriceTable, Primary, Provider,
-    ProviderKind, Retries, Target, Timeouts,
+    Addresses, CacheMode, Credentials, InvalidPrices, InvalidSettings, LlmSettings, ModelPattern, PriceTable, Primary,
+    Provider, ProviderKind, Retries, Target, Timeouts,
 };
 use crate::host_api::Name;
 use crate::host_api::llm::{RouterLimits, Tier};
@@ -238,7 +238,7 @@ impl RuntimeConfig {
             },
             prices: self.prices.clone().unwrap_or(defaults.prices),
         };
-        settings.add_well_known(secrets);
+        settings.add_well_known(secrets).map_err(|error| wrong(error.to_string()))?;
         Ok(settings)
     }
 
@@ -292,7 +292,10 @@ impl RuntimeConfig {
 
 impl LlmSettings {
     /// Adds the well-known providers that targets name and nobody described, with the secrets of their names.
-    pub fn add_well_known(&mut self, secrets: &Secrets) {
+    ///
+    /// # Errors
+    /// A target names a provider that is neither described nor well known.
+    pub fn add_well_known(&mut self, secrets: &Secrets) -> Result<(), InvalidSettings> {
         let primary = match &self.primary {
             Primary::Target(target) => Some(target),
             Primary::Auto => None,
@@ -303,19 +306,26 @@ impl LlmSettings {
         missing.sort_unstable();
         missing.dedup();
         missing.retain(|name| self.providers.iter().all(|provider| provider.name != *name));
-        self.providers.extend(missing.iter().filter_map(|name| {
-            let (kind, url) = well_known(name.as_str())?;
-            let url = parse_url(url).ok()?;
-            Some(Provider {
-                credentials: secrets.get(name.as_str()).unwrap_or(Credentials::None),
-                kind,
-                url,
-                ..Provider::named(name.clone())
-            })
-        }));
+        for name in missing {
+            let (kind, url) = match well_known(name.as_str()) {
+                Some((_, "")) => {
+                    let what = format!("the provider `{name}` needs a table of its own in runtime.toml");
+                    return Err(InvalidSettings::new(what));
+                }
+                Some((kind, url)) => (kind, parse_url(url).map_err(InvalidSettings::new)?),
+                None => {
+                    let known = WELL_KNOWN.map(|(name, ..)| name).join(", ");
+                    let what = format!("there is no provider `{name}`: none is described, and well known are {known}");
+                    return Err(InvalidSettings::new(what));
+                }
+            };
+            let credentials = secrets.get(name.as_str()).unwrap_or(Credentials::None);
+            self.providers.push(Provider { credentials, kind, url, ..Provider::named(name) });
+        }
         if self.providers.is_empty() {
             self.providers.push(Provider::offline());
         }
+        Ok(())
     }
 }
 

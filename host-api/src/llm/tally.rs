@@ -23,6 +23,8 @@ pub(super) struct Tally {
     input_tokens: u64,
     output_tokens: u64,
     cost_microusd: u64,
+    /// Requests that were answered by models whose price is not known.
+    unpriced: u64,
     #[serde(serialize_with = "as_list", skip_serializing_if = "BTreeMap::is_empty")]
     models: BTreeMap<(String, String), ModelTally>,
 }
@@ -45,6 +47,7 @@ impl Tally {
     /// A model answered.
     pub(super) fn answered(&mut self, provider: &str, model: &str, usage: Usage, cached: bool) {
         self.cached = self.cached.saturating_add(u64::from(cached));
+        self.unpriced += u64::from(usage.cost_microusd.is_none());
         let tally = self.model(provider, model);
         tally.requests += 1;
         tally.cached += u64::from(cached);

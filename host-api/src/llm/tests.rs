@@ -218,7 +218,7 @@ async fn the_record_tells_what_was_used() {
     let input_tokens = 3 * 3 + (10 + 10) + (3 + 4);
     let expected = json!({
         "requests": 8, "failed": 2, "cached": 1, "input_tokens": input_tokens, "output_tokens": 12, "cost_microusd": 27,
-        "attempts": 0, "latency_ms": 0,
+        "unpriced": 2, "attempts": 0, "latency_ms": 0,
         // Four answers and the vectors of one text; what failed or was given up is nobody's.
         "models": [{
             "provider": "test", "model": "test-1", "requests": 5, "cached": 1, "input_tokens": 12, "output_tokens": 12,

@@ -329,6 +329,11 @@ fn summary(record: &Record) -> String {
             terminal::grouped(used("llm_tokens")),
             used("llm_cost_microusd") as f64 / 1e6,
         ));
+        let of_models = record.usage.capability("llm");
+        let unpriced = of_models.and_then(|usage| usage.get("unpriced")?.as_u64()).unwrap_or(0);
+        if unpriced > 0 {
+            text.push_str(&format!(" without {} of unknown price", terminal::grouped(unpriced)));
+        }
     }
     text
 }

@@ -84,7 +84,7 @@ impl LlmOptions {
         let Some(settings) = self.settings().map_err(Failure::Usage)? else {
             return Ok(Arc::new(offline));
         };
-        let config = RouterConfig::new(settings).map_err(|error| Failure::Usage(self.advise(error.into())))?;
+        let config = RouterConfig::new(settings).map_err(|error| Failure::Usage(error.into()))?;
         let providers = Providers::with_offline(Arc::new(config), offline);
         Ok(Arc::new(providers.map_err(|error| Failure::Host(operator_error(error.message(), error.cause())))?))
     }
@@ -108,7 +108,7 @@ impl LlmOptions {
         }
         let mut settings = config.llm_settings(&secrets)?;
         self.apply(&mut settings)?;
-        settings.add_well_known(&secrets);
+        settings.add_well_known(&secrets)?;
         Ok(Some(settings))
     }
 
@@ -186,12 +186,5 @@ impl LlmOptions {
             String::from_utf8(exec::read(path, SCRIPT_BYTES_MAX)?).with_context(|| path.display().to_string())?;
         let script = Script::from_json(&text).with_context(|| path.display().to_string())?;
         Ok(OfflineProvider::with_script(script))
-    }
-
-    fn advise(&self, error: anyhow::Error) -> anyhow::Error {
-        match &self.provider {
-            Some(_) if self.model.is_none() => error.context("--provider"),
-            _ => error,
-        }
     }
 }

@@ -100,7 +100,8 @@ fn what_makes_no_sense_is_one_sentence() {
     place.file("wrong.toml", "[llm]\nprovidr = \"openai\"\n");
     for (options, says) in [
         (&["--provider", "openai"][..], "no model of the provider `openai` is named"),
-        (&["--provider", "nobody/x"], "there is no provider `nobody`"),
+        (&["--provider", "nobody/x"], "there is no provider `nobody`: none is described, and well known are openai, "),
+        (&["--provider", "bedrock/x"], "the provider `bedrock` needs a table of its own in runtime.toml"),
         (&["--provider", "openai/gpt-4o", "--model", "x"], "--provider names a model already"),
         (&["--provider", "a b"], "--provider: write PROVIDER or PROVIDER/MODEL"),
         (&["--fallback", "offline", "--no-fallback"], "cannot be used with"),

@@ -4,6 +4,7 @@ mod abuse;
 mod hostile;
 mod isolation;
 mod peak;
+mod peers;
 mod raw;
 mod routing;
 pub mod server;

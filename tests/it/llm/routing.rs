@@ -8,7 +8,10 @@ use super::server::TOKENS;
 use super::*;
 use crate::support::output;
 
-const KINDS: [(&str, fn() -> ProviderKind, &str); 6] = [
+/// A name, a kind, and the path that is asked.
+type Kind = (&'static str, fn() -> ProviderKind, &'static str);
+
+const KINDS: [Kind; 6] = [
     ("openai", || ProviderKind::OpenAi, "/openai/chat/completions"),
     ("azure", azure, "/azure/openai/deployments/azure-model/chat/completions"),
     ("anthropic", || ProviderKind::Anthropic, "/anthropic/messages"),

@@ -137,19 +137,28 @@ fn text(content: &str) -> Value {
     Value::from(format!("{kept}… ({} bytes in all)", content.len()))
 }
 
-/// What the providers said, in one line.
+/// What the providers said, in one line. What one said several times is there once.
 pub(super) fn attempts(attempts: &[Attempt]) -> String {
+    let said: Vec<(&Attempt, usize)> =
+        attempts.chunk_by(said_alike).filter_map(|alike| Some((alike.first()?, alike.len()))).collect();
     let mut line = String::new();
-    for (index, attempt) in attempts.iter().take(ATTEMPTS_SHOWN).enumerate() {
+    for (index, (attempt, times)) in said.iter().take(ATTEMPTS_SHOWN).enumerate() {
         let separator = if index == 0 { "" } else { "; " };
         let failure = attempt.failure.as_deref().unwrap_or("no failure");
         let _ = write!(line, "{separator}{}/{}: {failure}", attempt.provider, attempt.model);
+        if *times > 1 {
+            let _ = write!(line, " ({times} times)");
+        }
     }
-    match attempts.len() {
+    match said.len() {
         0 => "there is none".to_owned(),
         all if all > ATTEMPTS_SHOWN => format!("{line}; and {} more", all - ATTEMPTS_SHOWN),
         _ => line,
     }
+}
+
+fn said_alike(one: &Attempt, next: &Attempt) -> bool {
+    (&one.provider, &one.model, &one.failure) == (&next.provider, &next.model, &next.failure)
 }
 
 fn hex_of(bytes: &[u8]) -> String {
@@ -268,8 +277,10 @@ mod tests {
             latency_ms: 3,
             failure: Some("timed out".to_owned()),
         };
+        let thrice = vec![attempt("a"), attempt("a"), attempt("b")];
+        let why = "every provider failed: p/a: timed out (2 times); p/b: timed out";
+        assert_eq!(LlmError::AllFailed(thrice).to_string(), why);
         let error = LlmError::AllFailed(vec![attempt("a"), attempt("b")]);
-        assert_eq!(error.to_string(), "every provider failed: p/a: timed out; p/b: timed out");
         let json = serde_json::to_string(&error).unwrap();
         assert!(json.starts_with(r#"{"all_failed":[{"provider":"p""#), "{json}");
         assert_eq!(serde_json::from_str::<LlmError>(&json).unwrap(), error);

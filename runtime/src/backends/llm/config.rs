@@ -160,6 +160,12 @@ const RETRIES_MAX: u32 = 100;
 #[error("{0}")]
 pub struct InvalidSettings(pub(super) String);
 
+impl InvalidSettings {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        InvalidSettings(what.into())
+    }
+}
+
 /// What one router is built from. It never changes: a user who changes the settings gets another one, for executions that
 /// begin after that.
 #[derive(Debug)]

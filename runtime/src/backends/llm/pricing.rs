@@ -75,9 +75,6 @@ impl PriceTable {
 
     /// What is known of a model. One that is a dated or numbered version of a model in the table is that model.
     pub(super) fn find(&self, provider: &Provider, model: &str) -> Option<Model> {
-        if let ProviderKind::Offline = provider.kind {
-            return Some(Model { price: Price { input: 0, output: 0 }, context_tokens: None });
-        }
         // What is one model must have one price, however a guest writes its name.
         let model = match &provider.kind {
             // By way of several regions.
@@ -92,7 +89,14 @@ impl PriceTable {
         }
         .unwrap_or(model);
         let by_name = self.find_version(&format!("{}/{model}", provider.name));
-        by_name.or_else(|| self.find_version(&format!("{}/{model}", provider.kind.as_str())))
+        let by_kind = || self.find_version(&format!("{}/{model}", provider.kind.as_str()));
+        let free = || match provider.kind {
+            ProviderKind::Offline | ProviderKind::Ollama => {
+                Some(Model { price: Price { input: 0, output: 0 }, context_tokens: None })
+            }
+            _ => None,
+        };
+        by_name.or_else(by_kind).or_else(free)
     }
 
     fn find_version(&self, name: &str) -> Option<Model> {

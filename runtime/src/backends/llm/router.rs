@@ -230,13 +230,38 @@ fn response(
         cached: false,
         attempts,
     };
-    // A provider that does not count, or counts more than the model reads and writes, is believed to have counted what
-    // the estimate says.
+    // A provider that does not count, or counts nothing, or more than the model reads and writes, is believed to have
+    // counted what the estimate says.
     let most = route.known.and_then(|model| model.context_tokens).unwrap_or(u64::MAX);
-    let believed = |counted: Option<u64>| counted.filter(|tokens| *tokens <= most);
-    let input_tokens = believed(tokens.input).unwrap_or_else(|| request.input_tokens_estimate());
-    let output_tokens = believed(tokens.output).unwrap_or_else(|| response.output_tokens_estimate());
+    let counted = |tokens: Option<u64>| tokens.filter(|tokens| (1..=most).contains(tokens));
+    let input_tokens = counted(tokens.input).unwrap_or_else(|| request.input_tokens_estimate());
+    let output_tokens = counted(tokens.output).unwrap_or_else(|| response.output_tokens_estimate());
     let cost_microusd = route.price().map(|price| price.of(input_tokens, output_tokens));
     response.usage = Usage { input_tokens, output_tokens, cost_microusd };
     response
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop there")]
+mod tests {
+    use super::super::LlmSettings;
+    use super::super::protocol::Tokens;
+    use super::*;
+    use crate::host_api::llm::{FinishReason, Message, Role};
+
+    #[test]
+    fn what_was_not_counted_is_estimated() {
+        let route = RouterConfig::new(LlmSettings::default()).unwrap().routes(None, None).unwrap().remove(0);
+        let request = Request { messages: vec![Message::text(Role::User, "one two three")], ..Request::default() };
+        let used = |input, output| {
+            let parts = vec![Part::Text("four five six".to_owned())];
+            let answer = Answer { parts, finish_reason: FinishReason::Stop, tokens: Tokens { input, output } };
+            let Usage { input_tokens, output_tokens, .. } = response(&route, None, &request, answer, Vec::new()).usage;
+            (input_tokens, output_tokens)
+        };
+        let estimate = used(None, None);
+        assert!(estimate.0 > 0 && estimate.1 > 0, "{estimate:?}");
+        assert_eq!(used(Some(0), Some(0)), estimate);
+        assert_eq!(used(Some(1_000), Some(2_000)), (1_000, 2_000));
+    }
 }

@@ -14,7 +14,7 @@ mod tests;
 
 use serde_json::value::RawValue;
 
-use super::said::Said;
+use super::said::{self, Said};
 use super::{Answer, Ask, Broken, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors, Why};
 
 /// The version of the protocol that is spoken here.
@@ -65,8 +65,10 @@ fn refusal(status: u16, said: Said) -> Refusal {
         "invalid_request_error" if said.message.contains("credit balance") => Why::RateLimited,
         "invalid_request_error" if said.message.contains("content filtering policy") => Why::Content,
         _ if !matches!(status, 401 | 403 | 429) && said.is_too_long() => Why::ContextLength,
-        "invalid_request_error" => Why::Request,
-        _ => Why::of_status(status),
+        kind => said::of_gateway(status, &said.message).unwrap_or_else(|| match kind {
+            "invalid_request_error" => Why::Request,
+            _ => Why::of_status(status),
+        }),
     };
     Refusal { why, message: said.message }
 }

@@ -15,7 +15,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::said::Said;
+use super::said::{self, Said};
 use super::{
     Answer, Ask, Broken, Count, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors, Why,
 };
@@ -127,7 +127,7 @@ fn refusal(status: u16, said: Said) -> Refusal {
         ("invalid_api_key", _) => Why::Key,
         // "Too many tokens" is said of too many a minute, too.
         _ if !matches!(status, 401 | 403 | 429) && said.is_too_long() => Why::ContextLength,
-        _ => Why::of_status(status),
+        _ => said::of_gateway(status, &said.message).unwrap_or_else(|| Why::of_status(status)),
     };
     Refusal { why, message: said.message }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::read;
+use super::{Why, read};
 
 /// Longest message that is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1_000;
@@ -86,6 +86,17 @@ impl Said {
     }
 }
 
+/// What LiteLLM's gateway calls a wrong request, in whatever protocol it is asked: a key that it does not know, where it
+/// has no database to look it up in, and a model that it does not have.
+pub(super) fn of_gateway(status: u16, message: &str) -> Option<Why> {
+    match message {
+        _ if status != 400 => None,
+        "No connected db." => Some(Why::Key),
+        _ if message.contains("Invalid model name passed in model=") => Some(Why::NotFound),
+        _ => None,
+    }
+}
+
 fn short(json: Option<&RawValue>) -> String {
     json.and_then(|json| read::text(json).ok()).map(bounded).unwrap_or_default()
 }
@@ -124,6 +135,16 @@ mod tests {
             let said = Said::read(body.as_bytes());
             assert_eq!((said.message.as_str(), said.code.as_str()), (message, code), "{body}");
         }
+    }
+
+    #[test]
+    fn a_gateway_that_calls_all_requests_wrong_is_understood() {
+        let absent =
+            "/chat/completions: Invalid model name passed in model=x. Call `/v1/models` to view available models.";
+        assert_eq!(of_gateway(400, absent), Some(Why::NotFound));
+        assert_eq!(of_gateway(400, "No connected db."), Some(Why::Key));
+        assert_eq!(of_gateway(500, "No connected db."), None);
+        assert_eq!(of_gateway(400, "`temperature` is too high"), None);
     }
 
     #[test]

@@ -347,6 +347,8 @@ fn refusals() {
         (400, "invalid_request_error", "Your credit balance is too low to access the API", Why::RateLimited),
         (400, "invalid_request_error", "Output blocked by content filtering policy", Why::Content),
         (400, "invalid_request_error", "messages: at least one", Why::Request),
+        (400, "invalid_request_error", "x: Invalid model name passed in model=x. Call `/v1/models`", Why::NotFound),
+        (400, "no_db_connection", "No connected db.", Why::Key),
     ] {
         let body = json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"});
         let refusal = Anthropic.refusal(status, body.to_string().as_bytes());

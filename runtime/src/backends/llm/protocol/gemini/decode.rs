@@ -3,6 +3,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use super::super::said;
 use super::super::shape::{self, First, Rows, Said};
 use super::super::{Answer, Assembly, Broken, Count, Decoder, Malformed, Piece, Refusal, Tokens, Vectors, Why};
 use crate::host_api::llm::FinishReason;
@@ -219,7 +220,9 @@ impl Failure {
             _ => {
                 let code = self.code.0.and_then(|code| u16::try_from(code).ok());
                 // In the middle of an answer there is no status; that it began says that the request was right.
-                status.or(code).map_or(Why::Server, Why::of_status)
+                let status = status.or(code);
+                let of_gateway = status.and_then(|status| said::of_gateway(status, &self.message));
+                of_gateway.unwrap_or_else(|| status.map_or(Why::Server, Why::of_status))
             }
         };
         Refusal { why, message: shape::clipped(self.message) }

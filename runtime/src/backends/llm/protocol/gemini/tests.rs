@@ -338,6 +338,8 @@ fn why_a_request_was_refused() {
         assert_eq!(why(400, &failed(status, "?")), expected, "{status}");
         assert_eq!(why(400, &format!(" [{}\n, 5]", failed(status, "?"))), expected, "{status}");
     }
+    assert_eq!(why(400, r#"{"error":{"message":"No connected db.","code":"400"}}"#), Why::Key);
+    assert_eq!(why(400, r#"{"error":{"message":"Invalid model name passed in model=x","code":"400"}}"#), Why::NotFound);
     assert_eq!(why(503, "<html>"), Why::Server);
     assert_eq!(why(429, "{\"error\":null}"), Why::RateLimited);
     assert_eq!(why(404, "[]"), Why::NotFound);

@@ -411,6 +411,13 @@ fn refusals() {
         (404, r#"{"error":"model 'x' not found"}"#, Why::NotFound),
         (401, r#"{"error":{"message":"Incorrect API key provided","code":"invalid_api_key"}}"#, Why::Key),
         (400, r#"{"error":{"message":"x","type":"invalid_request_error"}}"#, Why::Request),
+        (400, r#"{"error":{"message":"No connected db.","type":"no_db_connection","code":"400"}}"#, Why::Key),
+        (
+            400,
+            r#"{"error":{"message":"/chat/completions: Invalid model name passed in model=x. Call `/v1/models`",
+            "type":"invalid_request_error","code":"400"}}"#,
+            Why::NotFound,
+        ),
         (502, "<html><body>Bad gateway</body></html>", Why::Server),
         (503, "", Why::Server),
     ] {
