@@ -112,6 +112,7 @@ type Flight = Shared<oneshot::Receiver<CompileResult>>;
 struct Landing {
     compiler: Arc<Compiler>,
     digest: Digest,
+    flight: Option<WeakShared<oneshot::Receiver<CompileResult>>>,
 }
 
 impl Compiler {
@@ -170,9 +171,10 @@ impl Compiler {
         if let Some(under_way) = flights.get(&digest).and_then(WeakShared::upgrade) {
             return under_way;
         }
-        flights.extend(flight.downgrade().map(|flight| (digest, flight)));
+        let listed = flight.downgrade();
+        flights.extend(listed.clone().map(|flight| (digest, flight)));
         drop(flights);
-        let landing = Landing { compiler: Arc::clone(self), digest };
+        let landing = Landing { compiler: Arc::clone(self), digest, flight: listed };
         let workload = workload.clone();
         self.parts.tasks.spawn(async move {
             let result = landing.compiler.bring(&workload, &mut landed).await;
@@ -288,7 +290,13 @@ impl Compiler {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        self.compiler.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        let own = self.flight.as_ref().and_then(WeakShared::upgrade);
+        let mut flights = self.compiler.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        // When nobody waited for this one any more, another may have taken its place on the list, and it is waited for.
+        let listed = flights.get(&self.digest).and_then(WeakShared::upgrade);
+        if listed.is_none_or(|listed| own.is_some_and(|own| own.ptr_eq(&listed))) {
+            flights.remove(&self.digest);
+        }
     }
 }
 
