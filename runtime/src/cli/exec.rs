@@ -118,7 +118,7 @@ impl Exec {
             return Err(Failure::Usage(anyhow!("--scratch: a folder is given as {} already", taken.guest)));
         }
         let traces = MemoryTrace::default();
-        let llm = self.llm.backend()?;
+        let llm = self.llm.backend(self.cost_limit())?;
         let build = |cache_dir: Option<PathBuf>| {
             let builder = Runtime::builder()
                 .executions_max(4)
@@ -277,6 +277,11 @@ impl Exec {
             }
         }
         budget
+    }
+
+    fn cost_limit(&self) -> Option<u64> {
+        let limits = self.limit.iter().rev();
+        limits.filter(|(name, _)| *name == BudgetName::LlmCostMicrousd).map(|(_, limit)| *limit).next()
     }
 
     fn wasi(&self) -> WasiSettings {

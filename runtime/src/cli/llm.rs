@@ -78,12 +78,16 @@ impl From<TierName> for Tier {
 }
 
 impl LlmOptions {
-    /// What answers the workload's requests.
-    pub(super) fn backend(&self) -> Result<Arc<dyn LlmBackend>, Failure> {
+    /// What answers the workload's requests, within a cost that was asked for. It is in the settings too, as a limit needs
+    /// to know what models cost.
+    pub(super) fn backend(&self, cost_microusd: Option<u64>) -> Result<Arc<dyn LlmBackend>, Failure> {
         let offline = self.offline().map_err(Failure::Usage)?;
-        let Some(settings) = self.settings().map_err(Failure::Usage)? else {
+        let Some(mut settings) = self.settings().map_err(Failure::Usage)? else {
             return Ok(Arc::new(offline));
         };
+        if let Some(limit) = cost_microusd {
+            settings.limits.cost_microusd = settings.limits.cost_microusd.min(limit);
+        }
         let config = RouterConfig::new(settings).map_err(|error| Failure::Usage(error.into()))?;
         let providers = Providers::with_offline(Arc::new(config), offline);
         Ok(Arc::new(providers.map_err(|error| Failure::Host(operator_error(error.message(), error.cause())))?))

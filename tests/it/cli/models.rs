@@ -112,6 +112,11 @@ fn what_makes_no_sense_is_one_sentence() {
     ] {
         exec(&place, "echo", options).with_status(2).saying(says);
     }
+    let limited = ["--config-file", "runtime.toml", "--provider", "mine", "--limit", "llm_cost_microusd=5"];
+    secrets(&place, 0o600);
+    exec(&place, "echo", &limited)
+        .with_status(2)
+        .saying("the price of \"mine/small\" is not known, and cost is limited");
     secrets(&place, 0o644);
     exec(&place, "echo", &["--config-file", "runtime.toml"]).with_status(2).saying("chmod 600");
     assert!(server.take().is_empty() && place.records().is_empty());

@@ -12,8 +12,8 @@ use super::{CacheMode, RouterConfig};
 use crate::host_api::llm::{LlmBackend, LlmError, OfflineProvider, Router};
 use crate::host_api::{HostError, Name, Scope};
 
-/// Threads that speak with providers. They wait more than they work.
-const IO_THREADS: usize = 2;
+/// Cores for each thread that speaks with providers: they wait more than they work.
+const CORES_PER_THREAD: usize = 4;
 
 /// Where the configuration of an execution's router comes from. It is asked once, when the execution begins.
 pub trait RouterConfigs: Send + Sync + 'static {
@@ -89,8 +89,9 @@ impl Providers {
     /// # Errors
     /// As [`Providers::new`].
     pub fn with_offline(configs: impl RouterConfigs, offline: OfflineProvider) -> Result<Self, HostError> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(IO_THREADS)
+            .worker_threads(cores.div_ceil(CORES_PER_THREAD))
             .thread_name("holm-llm")
             .enable_all()
             .build()

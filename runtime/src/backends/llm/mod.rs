@@ -4,6 +4,7 @@ mod attempt;
 mod backend;
 mod cache;
 mod config;
+mod failed;
 mod pricing;
 mod protocol;
 mod provider;

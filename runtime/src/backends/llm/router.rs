@@ -10,9 +10,10 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::{Failed, Next, Told, Written};
+use super::attempt::{Told, Written};
 use super::cache::{Cache, Key};
 use super::config::Route;
+use super::failed::{Failed, Next};
 use super::protocol::Answer;
 use super::{CacheMode, RouterConfig, Shared};
 use crate::host_api::llm::{

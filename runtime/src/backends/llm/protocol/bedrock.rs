@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::shape::{self, Arguments, Base64};
+use super::write::{self, Arguments, Base64};
 use super::{Answer, Ask, Broken, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors};
 use crate::host_api::llm::{Blob, Message, Part, Request, Role, Tool};
 
@@ -34,12 +34,12 @@ impl Protocol for Bedrock {
         let schema = request
             .response_schema
             .as_deref()
-            .map(|schema| shape::schema("the response schema", schema))
+            .map(|schema| write::schema("the response schema", schema))
             .transpose()?;
         // The newest of Anthropic's models refuse a tool that they must call, and all of them obey words well.
         let by_tool = request.tools.is_empty() && !ask.model.contains("anthropic.");
         let as_tool = schema.filter(|schema| by_tool && is_of_an_object(schema));
-        let words = schema.filter(|_| as_tool.is_none()).map(shape::schema_in_words);
+        let words = schema.filter(|_| as_tool.is_none()).map(write::schema_in_words);
 
         let mut conversation = Conversation::default();
         for message in &request.messages {
@@ -47,7 +47,7 @@ impl Protocol for Bedrock {
         }
         conversation.system.extend(words.as_deref().map(|text| TextOut { text }));
 
-        let body = shape::body(&Body {
+        let body = write::body(&Body {
             system: conversation.system,
             messages: conversation.turns,
             inference_config: Inference {
@@ -94,7 +94,7 @@ fn path(model: &str, method: &str) -> Result<String, Unsupported> {
     if matches!(model, "" | "." | "..") {
         return Err(Unsupported("bedrock has no model of this name".to_owned()));
     }
-    Ok(format!("/model/{}/{method}", shape::segment(model)))
+    Ok(format!("/model/{}/{method}", write::segment(model)))
 }
 
 /// Whether only objects match it, as far as it says so itself.
@@ -222,13 +222,13 @@ impl<'a> Tools<'a> {
 
     fn of(request: &'a Request, called: &BTreeSet<&'a str>) -> Result<Option<Self>, Unsupported> {
         let spec = |tool: &'a Tool| {
-            let schema = shape::schema("the parameters of a tool", &tool.parameters_schema)?;
+            let schema = write::schema("the parameters of a tool", &tool.parameters_schema)?;
             Ok(ToolOut::new(&tool.name, &tool.description, schema))
         };
         let mut tools = request.tools.iter().map(spec).collect::<Result<Vec<_>, Unsupported>>()?;
         if tools.is_empty() {
             // Calls of before are refused where no tool is declared.
-            let any = shape::schema("the parameters of a tool", "{\"type\":\"object\"}")?;
+            let any = write::schema("the parameters of a tool", "{\"type\":\"object\"}")?;
             tools.extend(called.iter().map(|name| ToolOut::new(name, "It cannot be called any more.", any)));
         }
         Ok((!tools.is_empty()).then_some(Tools { tools, tool_choice: None }))

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::shape::{self, Arguments, Base64};
+use super::write::{self, Arguments, Base64};
 use super::{Answer, Ask, Broken, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors};
 use crate::host_api::llm::{Blob, Message, Part, Role, ToolCall, ToolResult};
 
@@ -36,21 +36,21 @@ impl Protocol for Gemini {
         let schema = request
             .response_schema
             .as_deref()
-            .map(|schema| shape::schema("the response schema", schema))
+            .map(|schema| write::schema("the response schema", schema))
             .transpose()?;
         // Most models refuse a schema beside tools. Words they all take, and the answer is checked anyway.
-        let words = schema.filter(|_| !request.tools.is_empty()).map(shape::schema_in_words);
+        let words = schema.filter(|_| !request.tools.is_empty()).map(write::schema_in_words);
         let schema = schema.filter(|_| request.tools.is_empty());
         system.extend(words.as_deref().map(PartOut::text));
 
         let declarations = request.tools.iter().map(|tool| {
-            let parameters_json_schema = shape::schema("the parameters of a tool", &tool.parameters_schema)?;
+            let parameters_json_schema = write::schema("the parameters of a tool", &tool.parameters_schema)?;
             let description = Some(tool.description.as_str()).filter(|description| !description.is_empty());
             Ok(Declaration { name: &tool.name, description, parameters_json_schema })
         });
         let declarations = declarations.collect::<Result<Vec<_>, Unsupported>>()?;
 
-        let body = shape::body(&Body {
+        let body = write::body(&Body {
             system_instruction: (!system.is_empty()).then_some(System { parts: system }),
             contents,
             tools: (!declarations.is_empty()).then_some([Tools { function_declarations: declarations }]),
@@ -83,7 +83,7 @@ impl Protocol for Gemini {
             let requests = texts
                 .iter()
                 .map(|text| EmbedOut { model: &name, content: System { parts: vec![PartOut::text(text)] } });
-            let body = shape::body(&BatchOut { requests: requests.collect() })?;
+            let body = write::body(&BatchOut { requests: requests.collect() })?;
             Ok(Outgoing { path: path(model, "batchEmbedContents"), headers: &[], body, framing: Framing::Whole })
         });
         outgoing.collect()
@@ -104,7 +104,7 @@ fn bare(model: &str) -> &str {
 }
 
 fn path(model: &str, method: &str) -> String {
-    format!("/models/{}:{method}", shape::segment(bare(model)))
+    format!("/models/{}:{method}", write::segment(bare(model)))
 }
 
 #[derive(Serialize)]

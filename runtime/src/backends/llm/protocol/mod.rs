@@ -11,7 +11,7 @@ mod openai;
 mod read;
 mod said;
 mod schema;
-mod shape;
+mod write;
 
 use super::{Provider, ProviderKind};
 use crate::host_api::llm::{FinishReason, Part, Request, ToolCall};

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::said::{self, Said};
+use super::write;
 use super::{
     Answer, Ask, Broken, Count, Decoder, Framing, Malformed, Outgoing, Protocol, Refusal, Unsupported, Vectors, Why,
 };
@@ -56,20 +57,9 @@ impl OpenAi {
         if matches!(deployment, "" | "." | "..") {
             return Err(Unsupported("Azure needs the name of a deployment".to_owned()));
         }
-        let (deployment, api_version) = (percent_encoded(deployment), percent_encoded(api_version));
+        let (deployment, api_version) = (write::segment(deployment), write::segment(api_version));
         Ok(format!("/openai/deployments/{deployment}{end}?api-version={api_version}"))
     }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 impl Protocol for OpenAi {
@@ -93,8 +83,7 @@ impl Protocol for OpenAi {
     fn encode_embedding(&self, model: &str, inputs: &[String]) -> Result<Vec<Outgoing>, Unsupported> {
         let path = self.path(model, "/embeddings")?;
         let request = |input| -> Result<Outgoing, Unsupported> {
-            let body = serde_json::to_vec(&EmbeddingBody { model, input, encoding_format: "float" });
-            let body = body.map_err(|error| Unsupported(format!("the texts cannot be written: {error}")))?;
+            let body = write::body(&EmbeddingBody { model, input, encoding_format: "float" })?;
             Ok(Outgoing { path: path.clone(), headers: &[], body, framing: Framing::Whole })
         };
         inputs.chunks(INPUTS_MAX).map(request).collect()

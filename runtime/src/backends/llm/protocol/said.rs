@@ -62,7 +62,7 @@ impl Said {
         let text = String::from_utf8_lossy(beginning);
         let text = text.trim();
         // The page of some proxy says nothing to anybody.
-        let message = if text.starts_with('<') { String::new() } else { bounded(text.to_owned()) };
+        let message = if text.starts_with('<') { String::new() } else { clipped(text.to_owned()) };
         Said { message, ..Said::default() }
     }
 
@@ -98,10 +98,11 @@ pub(super) fn of_gateway(status: u16, message: &str) -> Option<Why> {
 }
 
 fn short(json: Option<&RawValue>) -> String {
-    json.and_then(|json| read::text(json).ok()).map(bounded).unwrap_or_default()
+    json.and_then(|json| read::text(json).ok()).map(clipped).unwrap_or_default()
 }
 
-fn bounded(mut text: String) -> String {
+/// The beginning of what a provider says: it may be anything.
+pub(super) fn clipped(mut text: String) -> String {
     let mut end = text.len().min(MESSAGE_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

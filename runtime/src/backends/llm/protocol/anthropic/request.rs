@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::super::{Ask, Unsupported, read, schema};
-use crate::host_api::llm::{Blob, Message, Part, Request, Role, ToolCall};
+use super::super::write::{self, Arguments};
+use super::super::{Ask, Unsupported, schema};
+use crate::host_api::llm::{Blob, Message, Part, Request, Role};
 
 /// The longest answer where the guest does not say: Anthropic wants to be told, and all of its models can write this.
 const MAX_TOKENS: u32 = 4096;
@@ -66,7 +67,7 @@ enum Block<'a> {
     ToolUse {
         id: Cow<'a, str>,
         name: &'a str,
-        input: Input<'a>,
+        input: Arguments<'a>,
     },
     ToolResult {
         tool_use_id: Cow<'a, str>,
@@ -82,16 +83,6 @@ enum Source<'a> {
     Base64 { media_type: &'a str, data: Cow<'a, str> },
     Url { url: &'a str },
     Text { media_type: &'static str, data: &'a str },
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Input<'a> {
-    Object(&'a RawValue),
-    /// What the model wrote was no object, and Anthropic takes nothing else.
-    Other {
-        arguments: &'a str,
-    },
 }
 
 #[derive(Serialize)]
@@ -150,7 +141,7 @@ pub(super) fn body(ask: &Ask<'_>) -> Result<Vec<u8>, Unsupported> {
         output_config,
         stream: ask.stream.then_some(true),
     };
-    serde_json::to_vec(&body).map_err(|error| Unsupported(format!("the request cannot be written: {error}")))
+    write::body(&body)
 }
 
 /// The generation in the name of a model: 4.5 in `claude-sonnet-4-5-20250929`, 3.5 in `claude-3-5-haiku-latest`, 4.0 in
@@ -176,7 +167,7 @@ fn answer_schema<'a>(
     generation: Option<(u32, u32)>,
     system: &mut Vec<Block<'a>>,
 ) -> Result<Option<OutputConfig<'a>>, Unsupported> {
-    let schema = read::raw(text).ok_or_else(|| Unsupported("the response schema is no JSON".to_owned()))?;
+    let schema = write::schema("the response schema", text)?;
     if generation.is_some_and(|generation| generation >= FIRST_WITH_SCHEMA) && schema::is_enforceable(text) {
         return Ok(Some(OutputConfig { format: Format { kind: "json_schema", schema } }));
     }
@@ -191,8 +182,7 @@ fn tools(request: &Request) -> Result<Vec<Tool<'_>>, Unsupported> {
         .tools
         .iter()
         .map(|tool| {
-            let input_schema = read::raw(&tool.parameters_schema)
-                .ok_or_else(|| Unsupported(format!("the parameters of the tool `{}` are no JSON", tool.name)))?;
+            let input_schema = write::schema("the parameters of a tool", &tool.parameters_schema)?;
             Ok(Tool { name: &tool.name, description: &tool.description, input_schema })
         })
         .collect()
@@ -237,7 +227,7 @@ fn block(part: &Part, role: Speaker) -> Result<Option<Block<'_>>, Unsupported> {
             is_error: result.is_error,
         },
         (Part::ToolCall(call), Speaker::Assistant) => {
-            Block::ToolUse { id: tool_id(&call.id), name: &call.name, input: input(call) }
+            Block::ToolUse { id: tool_id(&call.id), name: &call.name, input: Arguments(&call.arguments) }
         }
         (Part::ToolCall(_), Speaker::User) => {
             return Err(Unsupported("only the assistant can ask for tools".to_owned()));
@@ -280,13 +270,6 @@ fn tool_id(id: &str) -> Cow<'_, str> {
         return id.into();
     }
     format!("call_{}", id.replace(|c| !is_allowed(c), "_")).into()
-}
-
-fn input(call: &ToolCall) -> Input<'_> {
-    match read::raw(&call.arguments).filter(|json| read::is_object(json)) {
-        Some(object) => Input::Object(object),
-        None => Input::Other { arguments: &call.arguments },
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::super::shape::{self, Said};
+use super::super::read::{self, Item};
+use super::super::said;
 use super::super::{Answer, Assembly, Broken, Count, Decoder, Malformed, Piece, Refusal, Tokens, Why};
 use super::ANSWER_TOOL;
 use crate::host_api::llm::FinishReason;
@@ -14,7 +15,7 @@ struct Whole {
     output: Output,
     #[serde(default)]
     stop_reason: String,
-    #[serde(default, deserialize_with = "shape::lenient")]
+    #[serde(default, deserialize_with = "read::lenient")]
     usage: Usage,
 }
 
@@ -25,8 +26,8 @@ struct Output {
 
 #[derive(Deserialize)]
 struct MessageIn {
-    #[serde(default, deserialize_with = "shape::said::<_, Block>")]
-    content: Vec<Said>,
+    #[serde(default, deserialize_with = "read::items::<_, Block>")]
+    content: Vec<Item>,
 }
 
 #[derive(Deserialize)]
@@ -47,14 +48,14 @@ struct ToolUse {
     input: Option<Box<RawValue>>,
 }
 
-impl From<Block> for Option<Said> {
+impl From<Block> for Option<Item> {
     fn from(block: Block) -> Self {
         match block.tool_use {
             Some(ToolUse { tool_use_id: id, name, input }) => {
                 let arguments = input.map(|input| input.get().to_owned()).unwrap_or_default();
-                Some(Said::Call { id, name, arguments })
+                Some(Item::Call { id, name, arguments })
             }
-            None => block.text.filter(|text| !text.is_empty()).map(Said::Text),
+            None => block.text.filter(|text| !text.is_empty()).map(Item::Text),
         }
     }
 }
@@ -86,10 +87,10 @@ pub(super) fn whole(body: &[u8]) -> Result<Answer, Malformed> {
     let mut calls = 0;
     for said in answer.output.message.content {
         match said {
-            Said::Text(text) => assembly.text(&text),
-            Said::Call { name, arguments, .. } if name == ANSWER_TOOL => assembly.text(&arguments),
-            Said::Call { name, .. } if name.is_empty() => return Err(nameless()),
-            Said::Call { id, name, arguments } => {
+            Item::Text(text) => assembly.text(&text),
+            Item::Call { name, arguments, .. } if name == ANSWER_TOOL => assembly.text(&arguments),
+            Item::Call { name, .. } if name.is_empty() => return Err(nameless()),
+            Item::Call { id, name, arguments } => {
                 assembly.tool_call(calls, &id, &name, &arguments)?;
                 // At once, so that text after it stays after it.
                 assembly.close(calls);
@@ -167,7 +168,7 @@ struct MessageStop {
 
 #[derive(Deserialize)]
 struct Metadata {
-    #[serde(default, deserialize_with = "shape::lenient")]
+    #[serde(default, deserialize_with = "read::lenient")]
     usage: Usage,
 }
 
@@ -304,7 +305,7 @@ pub(super) fn refusal(status: u16, body: &[u8]) -> Refusal {
         424 => Why::Server,
         _ => Why::of_status(status),
     };
-    Refusal { why, message: shape::clipped(message) }
+    Refusal { why, message: said::clipped(message) }
 }
 
 fn exception(name: &str, data: &[u8]) -> Refusal {
@@ -317,5 +318,5 @@ fn exception(name: &str, data: &[u8]) -> Refusal {
         // `internalServerException`, `modelStreamErrorException`, `serviceUnavailableException` and what is alike.
         _ => Why::Server,
     };
-    Refusal { why, message: shape::clipped(message) }
+    Refusal { why, message: said::clipped(message) }
 }

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::super::shape::{self, Rows, RowsVisitor};
+use super::super::read::{self, Rows, RowsVisitor};
+use super::super::write;
 use super::super::{Count, Framing, Malformed, Outgoing, Unsupported, Vectors};
 use super::path;
 
@@ -40,14 +41,14 @@ pub(super) fn encode(model: &str, inputs: &[String]) -> Result<Vec<Outgoing>, Un
     if is("cohere.embed") {
         let bodies = inputs
             .chunks(COHERE_TEXTS_MAX)
-            .map(|texts| outgoing(shape::body(&Cohere { texts, input_type: "search_document" })));
+            .map(|texts| outgoing(write::body(&Cohere { texts, input_type: "search_document" })));
         return bodies.collect();
     }
     if is("amazon.titan-embed") {
         if inputs.len() > TITAN_TEXTS_MAX {
             return Err(Unsupported(format!("this model takes {TITAN_TEXTS_MAX} texts at most, one by one")));
         }
-        return inputs.iter().map(|input_text| outgoing(shape::body(&Titan { input_text }))).collect();
+        return inputs.iter().map(|input_text| outgoing(write::body(&Titan { input_text }))).collect();
     }
     Err(Unsupported("bedrock makes vectors only with the models `cohere.embed*` and `amazon.titan-embed*`".to_owned()))
 }
@@ -69,7 +70,7 @@ pub(super) fn decode(body: &[u8]) -> Result<Vectors, Malformed> {
         (None, Some(row)) => vec![row],
         (None, None) => return Err(Malformed("the answer has no vectors".to_owned())),
     };
-    shape::vectors(rows, embedded.input_text_token_count.0)
+    read::vectors(rows, embedded.input_text_token_count.0)
 }
 
 /// Cohere's vectors: a list, or lists by the type of the numbers.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use super::super::read::{self, First, Item, Rows};
 use super::super::said;
-use super::super::shape::{self, First, Rows, Said};
 use super::super::{Answer, Assembly, Broken, Count, Decoder, Malformed, Piece, Refusal, Tokens, Vectors, Why};
 use crate::host_api::llm::FinishReason;
 
@@ -14,7 +14,7 @@ use crate::host_api::llm::FinishReason;
 struct Chunk {
     candidates: First<Candidate>,
     prompt_feedback: Option<Feedback>,
-    #[serde(deserialize_with = "shape::lenient")]
+    #[serde(deserialize_with = "read::lenient")]
     usage_metadata: Usage,
     error: Option<Failure>,
 }
@@ -28,8 +28,8 @@ struct Candidate {
 
 #[derive(Deserialize)]
 struct ContentIn {
-    #[serde(default, deserialize_with = "shape::said::<_, PartIn>")]
-    parts: Vec<Said>,
+    #[serde(default, deserialize_with = "read::items::<_, PartIn>")]
+    parts: Vec<Item>,
 }
 
 #[derive(Deserialize)]
@@ -49,14 +49,14 @@ struct CallIn {
     args: Option<Box<RawValue>>,
 }
 
-impl From<PartIn> for Option<Said> {
+impl From<PartIn> for Option<Item> {
     fn from(part: PartIn) -> Self {
         if let Some(CallIn { id, name, args }) = part.function_call {
             let arguments = args.map(|args| args.get().to_owned()).unwrap_or_default();
-            return Some(Said::Call { id: id.unwrap_or_default(), name, arguments });
+            return Some(Item::Call { id: id.unwrap_or_default(), name, arguments });
         }
         let is_thought = part.thought == Some(true);
-        part.text.filter(|text| !is_thought && !text.is_empty()).map(Said::Text)
+        part.text.filter(|text| !is_thought && !text.is_empty()).map(Item::Text)
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) fn whole(body: &[u8]) -> Result<Answer, Malformed> {
 pub(super) fn vectors(body: &[u8]) -> Result<Vectors, Malformed> {
     let batch: BatchIn = read(body)?;
     let rows = batch.embeddings.0.into_iter().map(|row| row.values).collect();
-    shape::vectors(rows, batch.usage_metadata.input().0)
+    read::vectors(rows, batch.usage_metadata.input().0)
 }
 
 /// An answer as far as it was read.
@@ -125,14 +125,14 @@ impl Reading {
         self.has_candidate = true;
         for said in candidate.content.map(|content| content.parts).unwrap_or_default() {
             match said {
-                Said::Text(text) => {
+                Item::Text(text) => {
                     self.assembly.text(&text);
                     pieces.push(Piece::Text(text));
                 }
-                Said::Call { name, .. } if name.is_empty() => {
+                Item::Call { name, .. } if name.is_empty() => {
                     return Err(Malformed("the answer asks for a tool without a name".to_owned()));
                 }
-                Said::Call { id, name, arguments } => {
+                Item::Call { id, name, arguments } => {
                     let number = self.calls;
                     self.calls += 1;
                     self.assembly.tool_call(number, &id, &name, &arguments)?;
@@ -182,7 +182,7 @@ impl Decoder for Reading {
 #[serde(rename_all = "camelCase")]
 struct BatchIn {
     embeddings: Rows<Row>,
-    #[serde(default, deserialize_with = "shape::lenient")]
+    #[serde(default, deserialize_with = "read::lenient")]
     usage_metadata: Usage,
 }
 
@@ -225,7 +225,7 @@ impl Failure {
                 of_gateway.unwrap_or_else(|| status.map_or(Why::Server, Why::of_status))
             }
         };
-        Refusal { why, message: shape::clipped(self.message) }
+        Refusal { why, message: said::clipped(self.message) }
     }
 }
 

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::super::{Ask, Unsupported, read, schema};
+use super::super::{Ask, Unsupported, schema, write};
 use super::Flavour;
 use crate::host_api::llm::{Blob, Message, Part, Request, Role, ToolResult};
 
@@ -148,7 +148,7 @@ pub(super) fn body(ask: &Ask<'_>, flavour: &Flavour) -> Result<Vec<u8>, Unsuppor
         stream: ask.stream.then_some(true),
         stream_options: ask.stream.then_some(StreamOptions { include_usage: true }),
     };
-    serde_json::to_vec(&body).map_err(|error| Unsupported(format!("the request cannot be written: {error}")))
+    write::body(&body)
 }
 
 fn tools(request: &Request) -> Result<Vec<Tool<'_>>, Unsupported> {
@@ -156,8 +156,7 @@ fn tools(request: &Request) -> Result<Vec<Tool<'_>>, Unsupported> {
         .tools
         .iter()
         .map(|tool| {
-            let parameters = read::raw(&tool.parameters_schema)
-                .ok_or_else(|| Unsupported(format!("the parameters of the tool `{}` are no JSON", tool.name)))?;
+            let parameters = write::schema("the parameters of a tool", &tool.parameters_schema)?;
             let function = Function { name: &tool.name, description: &tool.description, parameters };
             Ok(Tool { kind: "function", function })
         })
@@ -166,7 +165,7 @@ fn tools(request: &Request) -> Result<Vec<Tool<'_>>, Unsupported> {
 
 fn response_format(request: &Request) -> Result<Option<ResponseFormat<'_>>, Unsupported> {
     let Some(text) = &request.response_schema else { return Ok(None) };
-    let schema = read::raw(text).ok_or_else(|| Unsupported("the response schema is no JSON".to_owned()))?;
+    let schema = write::schema("the response schema", text)?;
     // Strictly, the model cannot but follow the schema; but a request is refused if the schema has anything that is not
     // enforced. Every answer is checked later, so that it is left to the model where this is not sure.
     let json_schema = JsonSchema { name: "answer", strict: schema::is_enforceable(text), schema };
