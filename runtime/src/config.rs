@@ -87,7 +87,7 @@ struct LlmTable {
     tier: Option<Tier>,
     tiers: TiersTable,
     embedding: Option<String>,
-    models_allowed: Vec<String>,
+    models_allowed: Option<Vec<String>>,
     cache: Option<CacheTable>,
     cache_ttl_ms: Option<u64>,
     repairs_max: Option<u32>,
@@ -215,7 +215,7 @@ impl RuntimeConfig {
             tiers,
             tier: llm.tier,
             embedding: llm.embedding.as_ref().map(target).transpose()?,
-            models_allowed: llm.models_allowed.iter().map(ModelPattern::new).collect(),
+            models_allowed: self.models_allowed()?,
             cache: match llm.cache {
                 None | Some(CacheTable::Off) => CacheMode::Off,
                 Some(CacheTable::On) => CacheMode::On { ttl_ms },
@@ -242,13 +242,26 @@ impl RuntimeConfig {
         Ok(settings)
     }
 
+    fn models_allowed(&self) -> Result<Vec<ModelPattern>, ConfigError> {
+        let Some(patterns) = &self.llm.models_allowed else { return Ok(Vec::new()) };
+        if patterns.is_empty() || patterns.iter().any(|pattern| !pattern.contains('/')) {
+            let what = "`models_allowed` has patterns such as `openai/gpt-4o*`; leave it out to allow all";
+            return Err(ConfigError::new(&self.path, what));
+        }
+        Ok(patterns.iter().map(ModelPattern::new).collect())
+    }
+
     fn provider(&self, table: &ProviderTable, secrets: &Secrets) -> Result<Provider, ConfigError> {
         let ProviderTable { name, kind, url, secret, model, models, public_only, .. } = table;
         let wrong = |what: String| ConfigError::new(&self.path, format!("providers: `{name}`: {what}"));
         let own_name: Name = name.parse().map_err(|error| wrong(format!("{error}")))?;
+        if name == "auto" {
+            return Err(wrong("`auto` stands for the first provider, and cannot be the name of one".to_owned()));
+        }
         let kind_name = kind.as_deref().unwrap_or(name);
         let Some((kind_known, usual_url)) = well_known(kind_name) else {
-            return Err(wrong(format!("`kind` is none of {}", WELL_KNOWN.map(|(name, ..)| name).join(", "))));
+            let what = if kind.is_some() { "is none of" } else { "is missing; it is one of" };
+            return Err(wrong(format!("`kind` {what} {}", WELL_KNOWN.map(|(name, ..)| name).join(", "))));
         };
         let needs = |what: &str, value: &Option<String>| {
             value.clone().ok_or_else(|| wrong(format!("`{what}` is missing, which the kind `{kind_name}` needs")))
@@ -274,14 +287,22 @@ impl RuntimeConfig {
         let url = match (url, &kind) {
             (Some(url), _) => url.clone(),
             (None, ProviderKind::Bedrock { region }) => bedrock_url(region),
-            (None, _) if !usual_url.is_empty() => usual_url.to_owned(),
+            // One of another name is somebody's own: its requests must not go to the world's by mistake.
+            (None, _) if !usual_url.is_empty() && name == kind_name => usual_url.to_owned(),
             (None, _) => return Err(wrong(format!("`url` is missing, which the kind `{kind_name}` needs"))),
         };
-        let secret = secret.as_deref().unwrap_or(name);
+        let url = parse_url(&url).map_err(wrong)?;
+        if *public_only && url.scheme() != "https" {
+            return Err(wrong("`public_only` needs an address with https".to_owned()));
+        }
+        let credentials = match secret {
+            Some(secret) => Some(secrets.get(secret).ok_or_else(|| wrong(format!("there is no secret `{secret}`")))?),
+            None => secrets.get(name),
+        };
         Ok(Provider {
             name: own_name,
-            url: parse_url(&url).map_err(wrong)?,
-            credentials: secrets.get(secret).unwrap_or(Credentials::None),
+            url,
+            credentials: credentials.unwrap_or(Credentials::None),
             model: model.clone(),
             models: models.iter().map(ModelPattern::new).collect(),
             addresses: if *public_only { Addresses::Public } else { Addresses::Any },
@@ -319,7 +340,18 @@ impl LlmSettings {
                     return Err(InvalidSettings::new(what));
                 }
             };
-            let credentials = secrets.get(name.as_str()).unwrap_or(Credentials::None);
+            let credentials = match secrets.get(name.as_str()) {
+                Some(credentials) => credentials,
+                // Nobody out there answers without one.
+                None if url.scheme() == "https" => {
+                    let what = format!(
+                        "there is no key for `{name}`: put `{name} = \"…\"` into the file of secrets, or name a variable \
+                         with `--key-from-env {name}=NAME`"
+                    );
+                    return Err(InvalidSettings::new(what));
+                }
+                None => Credentials::None,
+            };
             self.providers.push(Provider { credentials, kind, url, ..Provider::named(name) });
         }
         if self.providers.is_empty() {
@@ -347,6 +379,11 @@ const WELL_KNOWN: [(&str, &str, &str); 15] = [
     ("xai", "openai", "https://api.x.ai/v1"),
     ("lmstudio", "openai", "http://127.0.0.1:1234/v1"),
 ];
+
+/// Whether a provider of this name needs no description.
+pub(crate) fn is_well_known(name: &str) -> bool {
+    well_known(name).is_some()
+}
 
 /// The kind of a well-known provider, to be completed, and its address; empty if it has none for all.
 fn well_known(name: &str) -> Option<(ProviderKind, &'static str)> {

@@ -57,6 +57,14 @@ pub trait Router: Send + Sync + 'static {
         None
     }
 
+    /// The answer to this request is of no use: it is not to be given again.
+    fn forget(&self, _request: &Request) {}
+
+    /// Tries since this was last asked of which no answer and no failure told.
+    fn take_attempts_untold(&self) -> Vec<Attempt> {
+        Vec::new()
+    }
+
     /// How often a model is asked again whose answer does not match the response schema. `None` if this router's
     /// answers match by themselves.
     fn repairs_max(&self) -> Option<u32> {
@@ -447,8 +455,8 @@ pub enum Delta {
 
 /// Why there is no answer. The messages are for the user: no key, no address, no other user.
 ///
-/// The kind says what the execution pays: nothing where no provider was asked (`Unavailable`, `NoProvider`,
-/// `Invalid`), the input where one was asked, and an answer too where one was written (`SchemaMismatch`).
+/// The kind says what the execution pays: nothing where no provider began (`Unavailable`, `NoProvider`, `NotBegun`,
+/// `Invalid`), the input where one may have begun, and an answer too where one was written (`SchemaMismatch`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum LlmError {
@@ -464,6 +472,9 @@ pub enum LlmError {
     /// The model or the provider refuses to answer this request.
     #[error("refused: {0}")]
     Refused(String),
+    /// Every provider of the fallback chain failed, and none had begun: it was not reached, or refused at once.
+    #[error("every provider failed: {}", view::attempts(.0))]
+    NotBegun(Vec<Attempt>),
     /// Every provider of the fallback chain failed.
     #[error("every provider failed: {}", view::attempts(.0))]
     AllFailed(Vec<Attempt>),

@@ -163,7 +163,10 @@ impl Asking {
                 call.moves(usize::try_from(response.bytes()).unwrap_or(usize::MAX));
                 reservation.answered(response);
             }
-            Err(failure) => reservation.failed(failure),
+            Err(failure) => {
+                reservation.tried(&router.take_attempts_untold());
+                reservation.failed(failure);
+            }
         }
         bill_router(&call, &router);
         call.end_with(&result, Response::trace_view);

@@ -136,7 +136,7 @@ impl From<Failure> for guest::Error {
             Failure::Llm(LlmError::NoProvider(what)) => guest::Error::NoProvider(what),
             Failure::Llm(LlmError::SchemaMismatch(what)) => guest::Error::SchemaMismatch(what),
             Failure::Llm(LlmError::Refused(what)) => guest::Error::Refused(what),
-            Failure::Llm(LlmError::AllFailed(attempts)) => {
+            Failure::Llm(LlmError::AllFailed(attempts) | LlmError::NotBegun(attempts)) => {
                 guest::Error::AllFailed(attempts.into_iter().map(Into::into).collect())
             }
         }

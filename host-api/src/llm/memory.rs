@@ -20,8 +20,8 @@ pub use schema::AnswerSchema;
 pub use script::{InvalidScript, Script};
 
 use super::backend::{
-    Attempt, Delta, Embeddings, FinishReason, LlmBackend, LlmError, Part, Request, Response, Router, Tier, ToolCall,
-    Usage,
+    Attempt, Delta, Embeddings, FinishReason, LlmBackend, LlmError, Part, Price, Request, Response, Router, Tier,
+    ToolCall, Usage,
 };
 use crate::{Name, Scope};
 use script::{Asked, Reply, Rule};
@@ -116,6 +116,10 @@ impl Router for OfflineRouter {
             })
         }
         .boxed()
+    }
+
+    fn embedding_price(&self, _: Option<&str>) -> Option<Price> {
+        Some(Price { input: 0, output: 0 })
     }
 
     fn take_fuel_owed(&self) -> u64 {

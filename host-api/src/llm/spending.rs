@@ -47,18 +47,7 @@ impl Spending {
 
     fn reservation(&self, meter: &Arc<Meter>, taken: Taken, price: Option<Price>) -> Reservation {
         let (meter, spending) = (Arc::clone(meter), self.clone());
-        let known = Usage::default();
-        Reservation {
-            meter,
-            spending,
-            taken,
-            price,
-            known,
-            this_round: taken,
-            sent: false,
-            given_bytes: 0,
-            settled: false,
-        }
+        Reservation { meter, spending, taken, price, in_rounds: false, sent: false, given_bytes: 0, settled: false }
     }
 }
 
@@ -105,13 +94,11 @@ fn take_tokens(meter: &Meter, input: u64, output: u64, price: Option<Price>) -> 
 pub(super) struct Reservation {
     meter: Arc<Meter>,
     spending: Spending,
-    /// All that was taken.
+    /// What was taken for the round under way.
     taken: Taken,
     price: Option<Price>,
-    /// What rounds used that are over: a model that is asked again was paid for what it said first.
-    known: Usage,
-    /// What was taken for the round under way.
-    this_round: Taken,
+    /// Rounds are over, and settled: a model that is asked again was paid for what it said first.
+    in_rounds: bool,
     sent: bool,
     given_bytes: u64,
     settled: bool,
@@ -128,21 +115,17 @@ impl Reservation {
         self.given_bytes = self.given_bytes.saturating_add(bytes as u64);
     }
 
-    /// The rounds that are over used this, all together.
-    pub(super) fn rounds_used(&mut self, usage: Usage) {
-        self.known = usage;
-        self.this_round = Taken { input: 0, output: 0, cost: 0 };
+    /// A round is over with this answer, of use or not.
+    pub(super) fn round_used(&mut self, response: &Response) {
+        self.spending.lock().wrote(&response.provider, &response.model, response.usage);
+        self.keep(response.usage);
+        self.in_rounds = true;
     }
 
     /// The model is asked again.
     pub(super) fn another_round(&mut self, request: &mut Request) -> Result<(), Denied> {
-        let more = take(&self.meter, request, self.price)?;
-        self.this_round = more;
-        self.taken = Taken {
-            input: self.taken.input.saturating_add(more.input),
-            output: self.taken.output.saturating_add(more.output),
-            cost: self.taken.cost.saturating_add(more.cost),
-        };
+        self.taken = take(&self.meter, request, self.price)?;
+        (self.sent, self.settled) = (true, false);
         Ok(())
     }
 
@@ -154,38 +137,46 @@ impl Reservation {
     /// The request was answered.
     pub(super) fn answered(mut self, response: &Response) {
         self.tried(&response.attempts);
-        self.spending.lock().answered(&response.provider, &response.model, response.usage, response.cached);
-        self.keep(response.usage);
+        let mut tally = self.spending.lock();
+        if !self.in_rounds {
+            tally.wrote(&response.provider, &response.model, response.usage);
+        }
+        tally.answered(&response.provider, &response.model, response.cached);
+        drop(tally);
+        if !self.in_rounds {
+            self.keep(response.usage);
+        }
     }
 
     /// The texts were embedded.
     pub(super) fn embedded(mut self, embeddings: &Embeddings) {
         let usage = embeddings.usage.unwrap_or_else(|| self.used_so_far());
         self.tried(&embeddings.attempts);
-        self.spending.lock().answered(&embeddings.provider, &embeddings.model, usage, false);
+        let mut tally = self.spending.lock();
+        tally.wrote(&embeddings.provider, &embeddings.model, usage);
+        tally.answered(&embeddings.provider, &embeddings.model, false);
+        drop(tally);
         self.keep(usage);
     }
 
     /// The request failed.
     pub(super) fn failed(mut self, failure: &Failure) {
-        if let Failure::Llm(LlmError::AllFailed(attempts)) = failure {
+        if let Failure::Llm(LlmError::AllFailed(attempts) | LlmError::NotBegun(attempts)) = failure {
             self.tried(attempts);
         }
         self.spending.lock().failed += 1;
-        self.keep(self.used_by_failure(failure));
+        if !self.settled {
+            self.keep(self.used_by_failure(failure));
+        }
     }
 
     fn used_by_failure(&self, failure: &Failure) -> Usage {
         match failure {
-            Failure::Llm(LlmError::Unavailable(_) | LlmError::NoProvider(_) | LlmError::Invalid(_))
-                if self.given_bytes == 0 =>
-            {
-                self.known
-            }
+            Failure::Llm(
+                LlmError::Unavailable(_) | LlmError::NoProvider(_) | LlmError::Invalid(_) | LlmError::NotBegun(_),
+            ) if self.given_bytes == 0 => Usage::default(),
             // An answer was written and is of no use. How long it was, nobody says.
-            Failure::Llm(LlmError::SchemaMismatch(_)) => {
-                self.known.plus(self.priced(self.this_round.output.min(OUTPUT_TOKENS_DEFAULT)))
-            }
+            Failure::Llm(LlmError::SchemaMismatch(_)) => self.priced(self.taken.output.min(OUTPUT_TOKENS_DEFAULT)),
             _ => self.used_so_far(),
         }
     }
@@ -194,12 +185,12 @@ impl Reservation {
         if !self.sent {
             return Usage::default();
         }
-        self.known.plus(self.priced(self.given_bytes.div_ceil(BYTES_PER_TOKEN)))
+        self.priced(self.given_bytes.div_ceil(BYTES_PER_TOKEN))
     }
 
     /// The round under way, with an answer of so many tokens.
     fn priced(&self, output_tokens: u64) -> Usage {
-        let input_tokens = self.this_round.input;
+        let input_tokens = self.taken.input;
         let cost = |price: Price| price.of(input_tokens, output_tokens);
         Usage { input_tokens, output_tokens, cost_microusd: self.price.map(cost) }
     }

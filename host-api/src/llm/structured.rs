@@ -13,32 +13,39 @@ impl Asking {
         mut request: Request,
         repairs_max: u32,
     ) -> Result<Response, Failure> {
-        let Some(text) = &request.response_schema else { return self.ask(request).await };
+        let Some(text) = request.response_schema.clone() else { return self.ask(request).await };
+        let text = text.as_str();
         let meter = self.call.gate().meter();
         let schema = AnswerSchema::parse(text).inspect_err(|_| meter.owe_fuel(AnswerSchema::fuel_to_parse(text)))?;
-        let (mut attempts, mut usage) = (Vec::new(), Usage::default());
-        let mut repairs = 0;
+        let (mut attempts, mut usage, mut cached) = (Vec::new(), Usage::default(), true);
+        let mut asked = 0;
         loop {
-            let mut response = self.ask(request.clone()).await?;
+            asked += 1;
+            let mut response = self.ask(request.clone()).await.inspect_err(|_| self.reservation.tried(&attempts))?;
             attempts.append(&mut response.attempts);
             usage = usage.plus(response.usage);
-            self.reservation.rounds_used(usage);
+            cached &= response.cached;
+            self.reservation.round_used(&response);
             let checked = check(&schema, &mut response);
             self.call.gate().meter().owe_fuel(schema.take_fuel_owed());
-            let mismatch = match checked {
-                Ok(()) => return Ok(Response { attempts, usage, ..response }),
-                Err(Mismatch::ForGood(why)) => return Err(why.into()),
-                Err(Mismatch::AskAgain(why)) => why,
+            let failure = match checked {
+                Ok(()) => return Ok(Response { attempts, usage, cached, ..response }),
+                Err(Mismatch::ForGood(error)) => error,
+                Err(Mismatch::AskAgain(why)) if asked > repairs_max => {
+                    let (provider, model) = (&response.provider, &response.model);
+                    LlmError::SchemaMismatch(format!("{provider}/{model}, asked {asked} times: {why}"))
+                }
+                Err(Mismatch::AskAgain(why)) => {
+                    self.router.forget(&request);
+                    request.messages.push(Message { role: Role::Assistant, parts: shown(response.parts) });
+                    request.messages.push(Message::text(Role::User, again(&why, text)));
+                    self.reservation.another_round(&mut request).inspect_err(|_| self.reservation.tried(&attempts))?;
+                    continue;
+                }
             };
+            self.router.forget(&request);
             self.reservation.tried(&attempts);
-            attempts.clear();
-            if repairs >= repairs_max {
-                return Err(LlmError::SchemaMismatch(mismatch).into());
-            }
-            repairs += 1;
-            request.messages.push(Message { role: Role::Assistant, parts: shown(response.parts) });
-            request.messages.push(Message::text(Role::User, again(&mismatch)));
-            self.reservation.another_round(&mut request)?;
+            return Err(failure.into());
         }
     }
 }
@@ -81,9 +88,9 @@ fn without_fence(text: &str) -> &str {
     inside.strip_prefix("json").unwrap_or(inside).trim()
 }
 
-fn again(why: &str) -> String {
+fn again(why: &str, schema: &str) -> String {
     format!(
-        "That answer does not match the JSON schema that it must match: {why}\nAnswer again, with JSON that matches and nothing else."
+        "That answer does not match: {why}\nAnswer again, with nothing but JSON that matches this schema:\n{schema}"
     )
 }
 

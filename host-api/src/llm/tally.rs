@@ -23,7 +23,7 @@ pub(super) struct Tally {
     input_tokens: u64,
     output_tokens: u64,
     cost_microusd: u64,
-    /// Requests that were answered by models whose price is not known.
+    /// Answers of models whose price is not known.
     unpriced: u64,
     #[serde(serialize_with = "as_list", skip_serializing_if = "BTreeMap::is_empty")]
     models: BTreeMap<(String, String), ModelTally>,
@@ -44,13 +44,18 @@ struct ModelTally {
 }
 
 impl Tally {
-    /// A model answered.
-    pub(super) fn answered(&mut self, provider: &str, model: &str, usage: Usage, cached: bool) {
-        self.cached = self.cached.saturating_add(u64::from(cached));
-        self.unpriced += u64::from(usage.cost_microusd.is_none());
+    /// A model gave the answer to a request.
+    pub(super) fn answered(&mut self, provider: &str, model: &str, cached: bool) {
+        self.cached += u64::from(cached);
         let tally = self.model(provider, model);
         tally.requests += 1;
         tally.cached += u64::from(cached);
+    }
+
+    /// A model wrote something, of use or not.
+    pub(super) fn wrote(&mut self, provider: &str, model: &str, usage: Usage) {
+        self.unpriced += u64::from(usage.cost_microusd.is_none());
+        let tally = self.model(provider, model);
         tally.input_tokens = tally.input_tokens.saturating_add(usage.input_tokens);
         tally.output_tokens = tally.output_tokens.saturating_add(usage.output_tokens);
         tally.cost_microusd = tally.cost_microusd.saturating_add(usage.cost_microusd.unwrap_or(0));
@@ -104,7 +109,7 @@ mod tests {
         let mut tally = Tally::default();
         let usage = Usage { input_tokens: 1, output_tokens: 2, cost_microusd: Some(3) };
         for number in 0..100 {
-            tally.answered("p", &format!("m{number}"), usage, false);
+            tally.wrote("p", &format!("m{number}"), usage);
         }
         assert_eq!(tally.models.len(), MODELS_MAX + 1);
         let in_all: u64 = tally.models.values().map(|model| model.cost_microusd).sum();

@@ -222,22 +222,37 @@ impl Line<'_, '_> {
     }
 }
 
-/// What says most of a value that does not fit: its longest text, which is the question in a request to a model, and
-/// the answer in what came back. The beginning of the whole is its first key as a rule.
+/// What says most of a value that does not fit: of a conversation with a model what was asked last, or who answered and
+/// what; of all else its longest text. The beginning of the whole is its first key as a rule.
 fn telling(value: &str, columns_max: usize) -> Cow<'_, str> {
     let fits = value.len() <= columns_max;
     if fits || value.len() > TELLING_BYTES_MAX || !value.starts_with(['{', '[']) {
         return Cow::Borrowed(value);
     }
-    let longest = serde_json::from_str::<Value>(value).ok().and_then(longest_text);
-    longest.map_or(Cow::Borrowed(value), Cow::Owned)
+    let value_read = serde_json::from_str::<Value>(value).ok();
+    let told = value_read.and_then(|value| said(&value).or_else(|| asked(&value)).or_else(|| longest_text(&value)));
+    told.map_or(Cow::Borrowed(value), Cow::Owned)
 }
 
-fn longest_text(value: Value) -> Option<String> {
+fn said(value: &Value) -> Option<String> {
+    let text = longest_text(value.get("parts")?)?;
+    let failed = value.get("attempts").and_then(Value::as_array).into_iter().flatten();
+    let failed = failed.filter(|attempt| attempt.get("failure").is_some_and(Value::is_string)).count();
+    let who = |key: &str| value.get(key).and_then(Value::as_str);
+    let (Some(provider), Some(model)) = (who("provider"), who("model")) else { return Some(text) };
+    let tries = if failed == 0 { String::new() } else { format!(" after {failed} failed tries") };
+    Some(format!("{provider}/{model}{tries}: {text}"))
+}
+
+fn asked(value: &Value) -> Option<String> {
+    longest_text(value.get("messages")?.as_array()?.last()?.get("parts")?)
+}
+
+fn longest_text(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text),
-        Value::Array(items) => items.into_iter().filter_map(longest_text).max_by_key(String::len),
-        Value::Object(items) => items.into_iter().filter_map(|(_, item)| longest_text(item)).max_by_key(String::len),
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => items.iter().filter_map(longest_text).max_by_key(String::len),
+        Value::Object(items) => items.values().filter_map(longest_text).max_by_key(String::len),
         _ => None,
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::events::TerminalEvents;
@@ -329,16 +330,31 @@ fn summary(record: &Record) -> String {
     );
     if used("llm_requests") > 0 {
         text.push_str(&format!(
-            ", {} llm requests, {} tokens, {} $",
+            ", {} llm requests{}, {} tokens, {} $",
             terminal::grouped(used("llm_requests")),
+            answered_by(record),
             terminal::grouped(used("llm_tokens")),
             used("llm_cost_microusd") as f64 / 1e6,
         ));
         let of_models = record.usage.capability("llm");
         let unpriced = of_models.and_then(|usage| usage.get("unpriced")?.as_u64()).unwrap_or(0);
         if unpriced > 0 {
-            text.push_str(&format!(" without {} of unknown price", terminal::grouped(unpriced)));
+            text.push_str(&format!(" and {} answers of unknown price", terminal::grouped(unpriced)));
         }
     }
     text
+}
+
+/// Who answered how many requests: answers that `offline` made up look like any others.
+fn answered_by(record: &Record) -> String {
+    let models = record.usage.capability("llm").and_then(|usage| usage.get("models")?.as_array());
+    let mut providers = BTreeMap::<&str, u64>::new();
+    for model in models.into_iter().flatten() {
+        let requests = model.get("requests").and_then(Value::as_u64).unwrap_or(0);
+        if let Some(provider) = model.get("provider").and_then(Value::as_str).filter(|_| requests > 0) {
+            *providers.entry(provider).or_default() += requests;
+        }
+    }
+    let said: Vec<_> = providers.iter().map(|(provider, requests)| format!("{requests} by {provider}")).collect();
+    if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) }
 }

@@ -8,8 +8,10 @@ use clap::{Args, ValueEnum};
 
 use super::exec::operator_error;
 use super::{Failure, exec, paths};
-use crate::backends::llm::{CacheMode, LlmSettings, Primary, Providers, RouterConfig, Secret, Target};
-use crate::config::{RuntimeConfig, Secrets};
+use crate::backends::llm::{
+    CacheMode, Credentials, LlmSettings, Primary, ProviderKind, Providers, RouterConfig, Secret, Target,
+};
+use crate::config::{RuntimeConfig, Secrets, is_well_known};
 use crate::host_api::llm::{LlmBackend, OfflineProvider, Script, Tier};
 
 /// Largest script that is read, in bytes.
@@ -19,11 +21,11 @@ const SCRIPT_BYTES_MAX: u64 = 64 << 20;
 #[command(next_help_heading = "Language models")]
 pub(super) struct LlmOptions {
     /// Ask this provider first: one of the configuration file, or a well-known one such as `openai`; `auto` is the
-    /// first of the file [default: what the file says, or else `offline`]
+    /// first of the file. The file's tiers do not count then [default: what the file says, or else `offline`]
     #[arg(long, value_name = "PROVIDER[/MODEL]")]
     provider: Option<String>,
 
-    /// The model of that provider
+    /// The model of that provider, or PROVIDER/MODEL
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 
@@ -107,22 +109,43 @@ impl LlmOptions {
         let config = file.as_deref().map(RuntimeConfig::read).transpose()?.unwrap_or_default();
         let mut secrets = self.read_secrets(file.as_deref(), &config)?;
         let keys = self.keys_from_env()?;
-        for (provider, key) in keys {
-            secrets.set(&provider, key);
+        for (provider, key) in &keys {
+            secrets.set(provider, key.clone());
         }
         let mut settings = config.llm_settings(&secrets)?;
         self.apply(&mut settings)?;
         settings.add_well_known(&secrets)?;
+        for (owner, key) in keys {
+            // Also where its table names another secret.
+            let provider = settings.providers.iter_mut().find(|provider| provider.name.as_str() == owner);
+            let Some(provider) = provider else {
+                bail!("--key-from-env: there is no provider `{owner}` that is asked")
+            };
+            provider.credentials = Credentials::Key(key);
+        }
         Ok(Some(settings))
     }
 
     fn apply(&self, settings: &mut LlmSettings) -> anyhow::Result<()> {
+        if self.provider.is_some() {
+            settings.tiers.clear();
+        }
         match self.provider.as_deref() {
             None => {}
             Some("auto") => settings.primary = Primary::Auto,
             Some(text) => settings.primary = Primary::Target(text.parse().context("--provider")?),
         }
         if let Some(model) = &self.model {
+            if model.is_empty() {
+                bail!("--model: write the name of a model");
+            }
+            if self.provider.is_none()
+                && let Some((provider, _)) = model.split_once('/')
+                && (is_well_known(provider) || settings.providers.iter().any(|known| known.name.as_str() == provider))
+            {
+                settings.primary = Primary::Target(model.parse().context("--model")?);
+                return self.apply_rest(settings);
+            }
             let provider = match &settings.primary {
                 Primary::Target(target) if target.model.is_some() && self.provider.is_some() => {
                     bail!("--model: --provider names a model already")
@@ -130,10 +153,16 @@ impl LlmOptions {
                 Primary::Target(target) => Some(target.provider.clone()),
                 Primary::Auto => settings.providers.first().map(|provider| provider.name.clone()),
             };
-            let provider =
-                provider.ok_or_else(|| anyhow!("--model: there is no provider; name one with --provider"))?;
+            let only_offline = settings.providers.iter().all(|known| known.kind == ProviderKind::Offline);
+            let provider = provider.filter(|_| self.provider.is_some() || !only_offline);
+            let advice = || anyhow!("--model: name its provider too, as in `--provider openai/{model}`");
+            let provider = provider.ok_or_else(advice)?;
             settings.primary = Primary::Target(Target { provider, model: Some(model.clone()) });
         }
+        self.apply_rest(settings)
+    }
+
+    fn apply_rest(&self, settings: &mut LlmSettings) -> anyhow::Result<()> {
         if !self.fallback.is_empty() {
             let targets = self.fallback.iter().map(|text| text.parse::<Target>());
             settings.fallback = Some(targets.collect::<Result<_, _>>().context("--fallback")?);

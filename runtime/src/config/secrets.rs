@@ -66,7 +66,9 @@ impl Secrets {
         if metadata.uid() != me && metadata.uid() != 0 {
             return Err(ConfigError::new(path, "this file of secrets belongs to another user of this machine"));
         }
-        let mut text = Zeroizing::new(String::new());
+        // Of the right size from the start: a buffer that grows leaves what it held behind.
+        let size = usize::try_from(metadata.len()).unwrap_or(0).min(1 << 22).saturating_add(1);
+        let mut text = Zeroizing::new(String::with_capacity(size));
         read_to_end(path, &file, &mut text)?;
         let entries: BTreeMap<String, Entry> =
             toml::from_str(&text).map_err(|error| ConfigError::toml(path, &text, &error))?;

@@ -11,7 +11,11 @@ fn config(text: &str) -> Result<RuntimeConfig, ConfigError> {
 }
 
 fn settings(text: &str) -> Result<LlmSettings, String> {
-    config(text).and_then(|config| config.llm_settings(&Secrets::default())).map_err(|error| error.what)
+    let mut secrets = Secrets::default();
+    for name in ["openai", "anthropic", "groq"] {
+        secrets.set(name, crate::backends::llm::Secret::new("sk-1"));
+    }
+    config(text).and_then(|config| config.llm_settings(&secrets)).map_err(|error| error.what)
 }
 
 fn secrets(text: &str, mode: u32) -> Result<Secrets, String> {
@@ -97,6 +101,14 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("[llm]\nprovider = \"a b\"", "PROVIDER/MODEL"),
         ("[[providers]]\nname = \"x\"\nkind = \"opnai\"", "`kind` is none of openai"),
         ("[[providers]]\nname = \"x/y\"\nkind = \"openai\"", "is no name"),
+        ("[llm]\nprovider = \"gemini/x\"", "there is no key for `gemini`: put `gemini = "),
+        ("[llm]\nmodels_allowed = []", "leave it out to allow all"),
+        ("[llm]\nmodels_allowed = [\"gpt-*\"]", "patterns such as `openai/gpt-4o*`"),
+        ("[[providers]]\nname = \"mine\"\nkind = \"openai\"", "`url` is missing"),
+        ("[[providers]]\nname = \"mine\"", "`kind` is missing; it is one of"),
+        ("[[providers]]\nname = \"auto\"\nkind = \"openai\"", "cannot be the name of one"),
+        ("[[providers]]\nname = \"openai\"\nsecret = \"other\"", "there is no secret `other`"),
+        ("[[providers]]\nname = \"ollama\"\npublic_only = true", "`public_only` needs an address with https"),
         ("[[providers]]\nname = \"azure\"", "`api_version` is missing"),
         ("[[providers]]\nname = \"openai\"\nregion = \"x\"", "`region` means nothing"),
         ("[[providers]]\nname = \"openai\"\nurl = \"ftp://x\"", "http or https"),

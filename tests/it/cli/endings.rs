@@ -108,7 +108,7 @@ fn what_a_model_used_is_in_the_record_and_in_the_summary() {
     let usage = &place.act(&ask, &["--json"]).with_status(0).json()["usage"];
     assert_eq!((&usage["llm"]["requests"], &usage["llm_requests"]), (&json!(1), &json!(1)));
     assert!(usage["llm_tokens"].as_u64() > Some(0), "{usage}");
-    place.act(&ask, &[]).with_status(0).saying("completed in ").saying("1 llm requests, ");
+    place.act(&ask, &[]).with_status(0).saying("completed in ").saying("1 llm requests (1 by offline), ");
 }
 
 /// A panic is a trap that says nothing; what it was logged with says all.

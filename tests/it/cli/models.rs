@@ -54,6 +54,7 @@ fn a_file_says_who_is_asked_and_a_flag_says_otherwise() {
     let claude = || ("/other/messages".to_owned(), "claude".to_owned(), String::new());
     assert_eq!(asked("echo", &[]).1, [small("small")]);
     assert_eq!(asked("echo", &["--model", "large"]).1, [small("large")]);
+    assert_eq!(asked("echo", &["--model", "mine/large"]).1, [small("large")]);
     assert_eq!(asked("echo", &["--provider", "other"]).1, [claude()]);
     assert_eq!(asked("echo", &["--provider", "auto"]).1, [small("small")]);
     assert_eq!(asked("status 401 x", &[]).1, [small("small"), claude()]);
@@ -82,6 +83,7 @@ fn a_key_comes_from_a_variable_that_is_named() {
     assert_eq!(server.take()[0].key, KEY);
     run(&["--provider", "mine", "--key-from-env", "MY_KEY"]).with_status(0);
     assert_eq!(server.take()[0].key, KEY);
+    run(&["--key-from-env", "typo=MY_KEY"]).with_status(2).saying("there is no provider `typo` that is asked");
     run(&["--key-from-env", "mine=MISSING"]).with_status(2).saying("there is no environment variable \"MISSING\"");
     run(&["--key-from-env", "mine=EMPTY"]).with_status(2).saying("\"EMPTY\" is empty");
     run(&["--key-from-env", "mine=BLANK"]).with_status(2).saying("\"BLANK\" is empty");
@@ -99,7 +101,14 @@ fn what_makes_no_sense_is_one_sentence() {
     place.file("runtime.toml", configuration(&server, ""));
     place.file("wrong.toml", "[llm]\nprovidr = \"openai\"\n");
     for (options, says) in [
-        (&["--provider", "openai"][..], "no model of the provider `openai` is named"),
+        (&["--provider", "ollama"][..], "no model of the provider `ollama` is named; write `ollama/MODEL`"),
+        (&["--provider", "openai/gpt-4o"], "there is no key for `openai`: put `openai = "),
+        (&["--model", "gpt-4o"], "--model: name its provider too, as in `--provider openai/gpt-4o`"),
+        (&["--model", "openai/gpt-4o"], "there is no key for `openai`"),
+        (
+            &["--config-file", "runtime.toml", "--key-from-env", "typo=PATH"],
+            "there is no environment variable \"PATH\"",
+        ),
         (&["--provider", "nobody/x"], "there is no provider `nobody`: none is described, and well known are openai, "),
         (&["--provider", "bedrock/x"], "the provider `bedrock` needs a table of its own in runtime.toml"),
         (&["--provider", "openai/gpt-4o", "--model", "x"], "--provider names a model already"),

@@ -10,7 +10,7 @@ const TOKENS_PER_ITEM: u64 = 8;
 /// Embedding models mark the beginning and the end of each text.
 const TOKENS_PER_INPUT: u64 = 2;
 
-/// No large provider bills an image higher, however many pixels it has.
+/// Most providers bill an image lower. What one bills above it is overdrawn.
 const TOKENS_PER_IMAGE: u64 = 2_000;
 
 /// Text is about four bytes a token in English and near three in most other scripts and in code. A

@@ -112,6 +112,7 @@ async fn what_fails_costs_what_its_kind_says() {
         (LlmError::NoProvider(String::new()), 0),
         (LlmError::Invalid(String::new()), 0),
         (LlmError::Refused(String::new()), EMPTY),
+        (LlmError::NotBegun(Vec::new()), 0),
         (LlmError::AllFailed(Vec::new()), EMPTY),
         (LlmError::SchemaMismatch(String::new()), EMPTY + 10),
     ] {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
+use super::Timeouts;
 use super::config::Route;
 use super::failed::{Failed, Next, broke_off, broken_off, failed_on_wire};
 use super::protocol::{self, Answer, Ask, Piece, Protocol, Tokens};
@@ -32,22 +33,19 @@ impl ExecutionRouter {
         &self,
         route: &Route,
         request: &Request,
+        timeouts: Timeouts,
         out: Option<&Told>,
     ) -> Result<Written, Failed> {
         let Some(protocol) = protocol::of(&route.provider) else {
             return self.ask_offline(route, request, out).await;
         };
         let ask = Ask { request, model: &route.model, stream: out.is_some() };
-        let call = Call {
-            provider: &route.provider,
-            outgoing: protocol.encode(&ask)?,
-            timeouts: self.config.settings().timeouts,
-        };
+        let call = Call { provider: &route.provider, outgoing: protocol.encode(&ask)?, timeouts };
         let answer = match out {
             None => {
                 let body = self.shared.wire.whole(call).await;
                 let body = body.map_err(|error| failed_on_wire(route, protocol.as_ref(), error))?;
-                protocol.decode(&body).map_err(|broken| broken_off(route, broken))?
+                aside(body.len() as u64, || protocol.decode(&body)).map_err(|broken| broken_off(route, broken))?
             }
             Some(out) => {
                 let mut given = false;
@@ -69,8 +67,9 @@ impl ExecutionRouter {
         let on_wire = |error| failed_on_wire(route, protocol, error);
         let mut events = self.shared.wire.open(call).await.map_err(on_wire)?;
         let mut decoder = protocol.decoder();
-        let (mut pieces, mut bytes) = (Vec::new(), 0_usize);
+        let (mut pieces, mut bytes, mut began) = (Vec::new(), 0_usize, false);
         while let Some(event) = events.next().await.map_err(on_wire)? {
+            began = true;
             let read = decoder.event(&event.name, &event.data, &mut pieces);
             for piece in pieces.drain(..) {
                 *given = true;
@@ -92,6 +91,9 @@ impl ExecutionRouter {
                 break;
             }
         }
+        if !began {
+            return Err(Failed::another("the answer is no stream of events"));
+        }
         Ok(decoder.finish()?)
     }
 
@@ -99,6 +101,7 @@ impl ExecutionRouter {
     async fn ask_offline(&self, route: &Route, request: &Request, out: Option<&Told>) -> Result<Written, Failed> {
         let mut request = request.clone();
         request.model = Some(route.model.clone()).filter(|model| !model.is_empty());
+        request.tier = request.tier.or(self.config.settings().tier);
         let offline = std::sync::Arc::clone(&self.offline);
         let answered = match out {
             None => offline.complete(request).await,
@@ -115,11 +118,11 @@ impl ExecutionRouter {
             }
         };
         let response = answered.map_err(|error| match error {
-            LlmError::AllFailed(attempts) => {
+            LlmError::AllFailed(attempts) | LlmError::NotBegun(attempts) => {
                 let failure = attempts.into_iter().filter_map(|attempt| attempt.failure).next_back();
                 Failed::another(failure.unwrap_or_else(|| "it failed".to_owned()))
             }
-            error => Failed { why: error.to_string(), next: Next::Stop(error) },
+            error => Failed { why: error.to_string(), begun: true, next: Next::Stop(error) },
         })?;
         let tokens = Tokens { input: Some(response.usage.input_tokens), output: Some(response.usage.output_tokens) };
         let answer = Answer { parts: response.parts, finish_reason: response.finish_reason, tokens };
@@ -136,7 +139,8 @@ impl ExecutionRouter {
             let offline = std::sync::Arc::clone(&self.offline);
             let model = Some(route.model.clone()).filter(|model| !model.is_empty());
             let answered = offline.embed(model, inputs.to_vec()).await;
-            let answered = answered.map_err(|error| Failed { why: error.to_string(), next: Next::Stop(error) })?;
+            let answered =
+                answered.map_err(|error| Failed { why: error.to_string(), begun: true, next: Next::Stop(error) })?;
             return Ok((answered.vectors, None));
         };
         let (mut vectors, mut tokens) = (Vec::with_capacity(inputs.len()), Some(0_u64));
@@ -144,7 +148,7 @@ impl ExecutionRouter {
             let call = Call { provider: &route.provider, outgoing, timeouts: self.config.settings().timeouts };
             let body = self.shared.wire.vectors(call).await;
             let body = body.map_err(|error| failed_on_wire(route, protocol.as_ref(), error))?;
-            let answer = protocol.decode_embedding(&body)?;
+            let answer = aside(body.len() as u64, || protocol.decode_embedding(&body))?;
             vectors.extend(answer.vectors);
             tokens = tokens.zip(answer.input_tokens).map(|(sum, more)| sum.saturating_add(more));
         }
@@ -154,4 +158,12 @@ impl ExecutionRouter {
         }
         Ok((vectors, tokens))
     }
+}
+
+/// More than this is not translated on a thread that others wait for.
+const AT_ONCE_BYTES_MAX: u64 = 64 << 10;
+
+/// Does work on so many bytes while other threads look after what this one did.
+pub(super) fn aside<T>(bytes: u64, work: impl FnOnce() -> T) -> T {
+    if bytes > AT_ONCE_BYTES_MAX { tokio::task::block_in_place(work) } else { work() }
 }

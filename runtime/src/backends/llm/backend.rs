@@ -89,15 +89,15 @@ impl Providers {
     /// # Errors
     /// As [`Providers::new`].
     pub fn with_offline(configs: impl RouterConfigs, offline: OfflineProvider) -> Result<Self, HostError> {
+        let wire =
+            Wire::new(Limits::default(), b"").map_err(|why| HostError::new("TLS cannot be set up").because(why))?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let threads = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(cores.div_ceil(CORES_PER_THREAD))
+            .worker_threads(cores.div_ceil(CORES_PER_THREAD).max(2))
             .thread_name("holm-llm")
             .enable_all()
             .build()
             .map_err(|error| HostError::new("the router's threads cannot be started").because(error))?;
-        let wire =
-            Wire::new(Limits::default(), b"").map_err(|why| HostError::new("TLS cannot be set up").because(why))?;
         let shared = Shared { wire, io: threads.handle().clone(), threads: Some(threads) };
         let (configs, caches) = (Box::new(configs), Caches::default());
         Ok(Providers { configs, offline, caches, shared: Arc::new(shared) })
@@ -111,8 +111,10 @@ impl LlmBackend for Providers {
             // An empty one takes room, too.
             cache: (config.settings().cache != CacheMode::Off).then(|| self.caches.of(&scope.user)),
             config,
+            deadline: scope.deadline,
             offline: self.offline.open(scope)?,
             shared: Arc::clone(&self.shared),
+            untold: Arc::default(),
         }))
     }
 }

@@ -2,6 +2,7 @@
 //! another's. Equal requests at one time are asked once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::ops::compute::Op;
@@ -17,7 +18,7 @@ const USER_BYTES_MAX: u64 = 16 << 20;
 const ANSWER_BYTES_MAX: u64 = 256 << 10;
 
 /// Users whose answers are kept, and how long after they asked last.
-const USERS_MAX: u64 = 10_000;
+const USERS_MAX: u64 = 256;
 const USER_IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The caches of all users.
@@ -88,6 +89,11 @@ impl Cache {
         (kept.until > Instant::now()).then(|| given_again(&kept.response))
     }
 
+    /// The answer is of no use.
+    pub(super) async fn forget(&self, key: Key) {
+        self.0.invalidate(&key.0).await;
+    }
+
     /// Keeps an answer.
     pub(super) async fn keep(&self, key: Key, response: &Response, ttl: Duration) {
         let kept = Kept::new(response.clone(), ttl);
@@ -112,9 +118,17 @@ impl Cache {
             };
             self.0.entry(key.0).and_compute_with(gone).await;
         }
-        let asked = async { Ok(Kept::new(ask.await?, ttl)) };
+        let asking = AtomicBool::new(false);
+        let asked = async {
+            asking.store(true, Ordering::Relaxed);
+            Ok(Kept::new(ask.await?, ttl))
+        };
         let entry = self.0.entry(key.0).or_try_insert_with(asked).await;
-        let entry = entry.map_err(|error: Arc<LlmError>| LlmError::clone(&error))?;
+        let entry = entry.map_err(|error: Arc<LlmError>| match (&*error, asking.load(Ordering::Relaxed)) {
+            // Who asked pays; the others owe nobody anything.
+            (LlmError::AllFailed(attempts), false) => LlmError::NotBegun(attempts.clone()),
+            (error, _) => error.clone(),
+        })?;
         if entry.value().is_too_long() {
             self.0.invalidate(&key.0).await;
         }

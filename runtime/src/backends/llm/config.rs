@@ -341,14 +341,20 @@ impl RouterConfig {
             (None, ProviderKind::Offline) => String::new(),
             (None, ProviderKind::Azure { deployment: Some(deployment), .. }) => deployment.clone(),
             (None, _) => {
-                return Err(InvalidSettings(format!("no model of the provider `{}` is named", provider.name)));
+                let name = &provider.name;
+                return Err(InvalidSettings(format!(
+                    "no model of the provider `{name}` is named; write `{name}/MODEL`"
+                )));
             }
         };
         self.checked(Arc::clone(provider), model)
     }
 
     fn checked(&self, provider: Arc<Provider>, model: String) -> Result<Route, InvalidSettings> {
-        let full = format!("{}/{model}", provider.name);
+        let full = match model.as_str() {
+            "" => provider.name.to_string(),
+            model => format!("{}/{model}", provider.name),
+        };
         let allowed = &self.settings.models_allowed;
         if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.matches(&full)) {
             return Err(InvalidSettings(format!("the model {full:?} is not allowed")));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Credentials;
 use super::config::Route;
 use super::protocol::{Broken, Malformed, Protocol, Refusal, Unsupported, Why};
 use super::wire::{self, WireError};
@@ -12,6 +13,8 @@ use crate::host_api::llm::LlmError;
 pub(super) struct Failed {
     /// A clause for the user: no key, no address.
     pub(super) why: String,
+    /// The provider may have begun, and bill it.
+    pub(super) begun: bool,
     pub(super) next: Next,
 }
 
@@ -29,8 +32,13 @@ pub(super) enum Next {
 }
 
 impl Failed {
+    /// The provider was not reached, or refused.
+    pub(super) fn not_begun(why: impl Into<String>, next: Next) -> Self {
+        Failed { why: why.into(), begun: false, next }
+    }
+
     pub(super) fn another(why: impl Into<String>) -> Self {
-        Failed { why: why.into(), next: Next::Another }
+        Failed { why: why.into(), begun: true, next: Next::Another }
     }
 }
 
@@ -42,7 +50,7 @@ impl From<Malformed> for Failed {
 
 impl From<Unsupported> for Failed {
     fn from(Unsupported(why): Unsupported) -> Self {
-        Failed::another(why)
+        Failed::not_begun(why, Next::Another)
     }
 }
 
@@ -52,7 +60,7 @@ pub(super) fn broke_off(failed: Failed) -> Failed {
         Next::Stop(_) => failed,
         _ => {
             let error = LlmError::Unavailable(format!("the answer broke off: {}", failed.why));
-            Failed { why: failed.why, next: Next::Stop(error) }
+            Failed { next: Next::Stop(error), ..failed }
         }
     }
 }
@@ -65,20 +73,22 @@ pub(super) fn broken_off(route: &Route, broken: Broken) -> Failed {
 }
 
 pub(super) fn failed_on_wire(route: &Route, protocol: &dyn Protocol, error: WireError) -> Failed {
-    let again = |why: String| Failed { why, next: Next::Again { after: None } };
+    let again = Next::Again { after: None };
     match error {
         // Nobody follows: it could lead anywhere, and the key would go with it. What the next provider says of the request is
         // open.
         WireError::Status { status: status @ 300..=399, .. } => {
-            Failed::another(format!("it answers from elsewhere ({status}), and redirects are not followed"))
+            let why = format!("it answers from elsewhere ({status}), and redirects are not followed");
+            Failed::not_begun(why, Next::Another)
         }
         WireError::Status { status, retry_after, body } => {
             refused(route, protocol.refusal(status, &body), Some((status, retry_after)))
         }
-        WireError::Connect(why) | WireError::BrokeOff(why) => again(why),
-        WireError::Forbidden => Failed::another("its address is not one of the public internet"),
+        WireError::Connect(why) => Failed::not_begun(why, again),
+        WireError::BrokeOff(why) => Failed { why, begun: true, next: again },
+        WireError::Forbidden => Failed::not_begun("its address is not one of the public internet", Next::Another),
         WireError::TimedOut { waiting_for: waiting_for @ "connect", after_ms } => {
-            again(format!("timed out ({waiting_for}) after {after_ms} ms"))
+            Failed::not_begun(format!("timed out ({waiting_for}) after {after_ms} ms"), again)
         }
         // It was waited for long enough.
         WireError::TimedOut { waiting_for, after_ms } => {
@@ -87,7 +97,7 @@ pub(super) fn failed_on_wire(route: &Route, protocol: &dyn Protocol, error: Wire
         WireError::TooLarge { bytes_max } => {
             Failed::another(format!("the answer is larger than the {bytes_max} bytes that are read"))
         }
-        WireError::Request(why) => Failed::another(why),
+        WireError::Request(why) => Failed::not_begun(why, Next::Another),
     }
 }
 
@@ -96,23 +106,23 @@ fn refused(route: &Route, refusal: Refusal, status: Option<(u16, Option<Duration
     let (status, after) = status.map_or((String::new(), None), |(status, after)| (format!(" ({status})"), after));
     let said = if message.is_empty() { String::new() } else { format!(": {message}") };
     let why = |what: &str| format!("{what}{status}{said}");
+    // Another provider would refuse it alike.
+    let stop = |what: &str| {
+        let error = LlmError::Refused(format!("{}: {}", route.provider.name, why(what)));
+        Failed::not_begun(why(what), Next::Stop(error))
+    };
     match refusal.why {
-        Why::RateLimited => Failed { why: why("too many requests"), next: Next::Again { after } },
-        Why::Server => Failed { why: why("the server failed"), next: Next::Again { after } },
+        Why::RateLimited => Failed::not_begun(why("too many requests"), Next::Again { after }),
+        Why::Server => Failed { why: why("the server failed"), begun: true, next: Next::Again { after } },
         Why::ContextLength => {
-            Failed { why: why("the request is longer than the model can read"), next: Next::LargerModel }
+            Failed::not_begun(why("the request is longer than the model can read"), Next::LargerModel)
         }
-        Why::Key => Failed::another(why("the key is not accepted")),
-        Why::NotFound => Failed::another(why("there is no such model")),
-        Why::Content => {
-            let why = why("the content is not allowed");
-            let error = LlmError::Refused(format!("{}: {why}", route.provider.name));
-            Failed { why, next: Next::Stop(error) }
+        Why::Key if matches!(route.provider.credentials, Credentials::None) => {
+            Failed::not_begun(why("it wants a key, and there is none"), Next::Another)
         }
-        Why::Request => {
-            let why = why("the request is not accepted");
-            let error = LlmError::Refused(format!("{}: {why}", route.provider.name));
-            Failed { why, next: Next::Stop(error) }
-        }
+        Why::Key => Failed::not_begun(why("the key is not accepted"), Next::Another),
+        Why::NotFound => Failed::not_begun(why("there is no such model or address"), Next::Another),
+        Why::Content => stop("the content is not allowed"),
+        Why::Request => stop("the request is not accepted"),
     }
 }

@@ -89,7 +89,11 @@ impl PriceTable {
         }
         .unwrap_or(model);
         let by_name = self.find_version(&format!("{}/{model}", provider.name));
-        let by_kind = || self.find_version(&format!("{}/{model}", provider.kind.as_str()));
+        let by_kind = || {
+            let of_openai = matches!(provider.kind, ProviderKind::Azure { .. }).then_some("openai");
+            let kinds = std::iter::once(provider.kind.as_str()).chain(of_openai);
+            kinds.into_iter().find_map(|kind| self.find_version(&format!("{kind}/{model}")))
+        };
         let free = || match provider.kind {
             ProviderKind::Offline | ProviderKind::Ollama => {
                 Some(Model { price: Price { input: 0, output: 0 }, context_tokens: None })

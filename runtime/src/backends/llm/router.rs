@@ -1,6 +1,6 @@
 //! The router of one execution: it picks who is asked, asks, tries again, and falls back to the next.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder as _;
@@ -10,12 +10,12 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::{Told, Written};
+use super::attempt::{Told, Written, aside};
 use super::cache::{Cache, Key};
 use super::config::Route;
 use super::failed::{Failed, Next};
 use super::protocol::Answer;
-use super::{CacheMode, RouterConfig, Shared};
+use super::{CacheMode, RouterConfig, Shared, Timeouts};
 use crate::host_api::llm::{
     Attempt, Delta, Embeddings, LlmError, Part, Price, Request, Response, Router, RouterLimits, Usage,
 };
@@ -27,11 +27,15 @@ const PIECES_WAITING_MAX: usize = 32;
 #[derive(Clone)]
 pub(super) struct ExecutionRouter {
     pub(super) config: Arc<RouterConfig>,
+    /// When the execution ends.
+    pub(super) deadline: Instant,
     /// None where nothing is kept or given again.
     pub(super) cache: Option<Cache>,
     /// The router behind the provider of the kind `offline`.
     pub(super) offline: Arc<dyn Router>,
     pub(super) shared: Arc<Shared>,
+    /// Tries of requests whose failure does not tell of them.
+    pub(super) untold: Arc<Mutex<Vec<Attempt>>>,
 }
 
 impl Router for ExecutionRouter {
@@ -75,6 +79,17 @@ impl Router for ExecutionRouter {
         self.config.embedding_route(model).ok()?.price()
     }
 
+    fn forget(&self, request: &Request) {
+        if let Some(cache) = self.cache.clone() {
+            let key = Key::of(&self.config, request);
+            self.shared.io.spawn(async move { cache.forget(key).await });
+        }
+    }
+
+    fn take_attempts_untold(&self) -> Vec<Attempt> {
+        std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn repairs_max(&self) -> Option<u32> {
         Some(self.config.settings().repairs_max)
     }
@@ -88,6 +103,20 @@ impl Router for ExecutionRouter {
     }
 }
 
+/// What was tried for one request.
+#[derive(Default)]
+struct Tried {
+    attempts: Vec<Attempt>,
+    /// Somebody may have begun who failed.
+    begun: bool,
+}
+
+impl Tried {
+    fn failed(self) -> LlmError {
+        if self.begun { LlmError::AllFailed(self.attempts) } else { LlmError::NotBegun(self.attempts) }
+    }
+}
+
 fn router_failed() -> LlmError {
     LlmError::Unavailable("the router failed".to_owned())
 }
@@ -95,7 +124,7 @@ fn router_failed() -> LlmError {
 impl ExecutionRouter {
     async fn answer(&self, request: &Request) -> Result<Response, LlmError> {
         let Some(cache) = &self.cache else { return self.ask(request, None).await };
-        let key = Key::of(&self.config, request);
+        let key = aside(request.bytes(), || Key::of(&self.config, request));
         if let CacheMode::On { ttl_ms } = self.config.settings().cache {
             return cache.get_or_ask(key, Duration::from_millis(ttl_ms), self.ask(request, None)).await;
         }
@@ -109,7 +138,7 @@ impl ExecutionRouter {
     /// whole are shared.
     async fn write(&self, request: &Request, out: &Told) -> Result<Response, LlmError> {
         let Some(cache) = &self.cache else { return self.ask(request, Some(out)).await };
-        let key = Key::of(&self.config, request);
+        let key = aside(request.bytes(), || Key::of(&self.config, request));
         if let Some(kept) = cache.get(key).await {
             for part in &kept.parts {
                 let delta = match part {
@@ -131,37 +160,55 @@ impl ExecutionRouter {
     /// Goes down the chain until one answers. There is no other loop of retries: not in the HTTP client, not in a
     /// provider.
     async fn ask(&self, request: &Request, out: Option<&Told>) -> Result<Response, LlmError> {
-        let mut attempts = Vec::new();
+        let mut tried = Tried::default();
         // The longest that a model can read which could not read this.
         let mut too_short: Option<u64> = None;
-        for route in self.config.routes(request.model.as_deref(), request.tier)? {
+        let routes = self.config.routes(request.model.as_deref(), request.tier)?;
+        for (at, route) in routes.iter().enumerate() {
             let context = route.known.and_then(|model| model.context_tokens);
             if too_short.zip(context).is_some_and(|(known, context)| context <= known) {
                 continue;
             }
-            let asked = self.ask_one(&route, &mut attempts, || self.attempt(&route, request, out)).await;
+            let timeouts = self.timeouts(at + 1 == routes.len());
+            let asked = self.ask_one(route, &mut tried, || self.attempt(route, request, timeouts, out)).await;
             match asked {
                 Ok(Written { answer, model }) => {
-                    if let (Some(model), Some(attempt)) = (&model, attempts.last_mut()) {
+                    if let (Some(model), Some(attempt)) = (&model, tried.attempts.last_mut()) {
                         attempt.model.clone_from(model);
                     }
-                    return Ok(response(&route, model, request, answer, attempts));
+                    return Ok(response(route, model, request, answer, tried.attempts));
                 }
-                Err(Failed { next: Next::Stop(error), .. }) => return Err(error),
+                Err(Failed { next: Next::Stop(error), .. }) => return Err(self.untold(tried, error)),
                 Err(Failed { next: Next::LargerModel, .. }) => too_short = too_short.max(context),
                 Err(_) => {}
             }
         }
-        Err(LlmError::AllFailed(attempts))
+        Err(tried.failed())
+    }
+
+    fn untold(&self, tried: Tried, error: LlmError) -> LlmError {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).extend(tried.attempts);
+        error
+    }
+
+    /// How long to wait for a provider. One that others can be asked after has half of the time that is left: who hangs
+    /// must not take theirs.
+    fn timeouts(&self, is_last: bool) -> Timeouts {
+        let timeouts = self.config.settings().timeouts;
+        if is_last {
+            return timeouts;
+        }
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let half_ms = u64::try_from(left.as_millis() / 2).unwrap_or(u64::MAX).max(1);
+        Timeouts {
+            first_token_ms: timeouts.first_token_ms.min(half_ms),
+            answer_ms: timeouts.answer_ms.min(half_ms),
+            ..timeouts
+        }
     }
 
     /// Tries one provider, and again while that may help.
-    async fn ask_one<T, F>(
-        &self,
-        route: &Route,
-        attempts: &mut Vec<Attempt>,
-        attempt: impl Fn() -> F,
-    ) -> Result<T, Failed>
+    async fn ask_one<T, F>(&self, route: &Route, tried: &mut Tried, attempt: impl Fn() -> F) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, Failed>>,
     {
@@ -175,7 +222,8 @@ impl ExecutionRouter {
         loop {
             let begun = Instant::now();
             let result = attempt().await;
-            attempts.push(Attempt {
+            tried.begun |= result.as_ref().err().is_some_and(|failed| failed.begun);
+            tried.attempts.push(Attempt {
                 provider: route.provider.name.to_string(),
                 model: route.model.clone(),
                 latency_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -191,25 +239,27 @@ impl ExecutionRouter {
             if after > longest {
                 return Err(failed);
             }
-            tokio::time::sleep(after.max(wait.min(longest))).await;
+            // The jitter too, or all that were told the same time come back at the same time.
+            tokio::time::sleep(if after.is_zero() { wait } else { after + wait / 4 }).await;
         }
     }
 
     async fn vectors(&self, model: Option<&str>, inputs: &[String]) -> Result<Embeddings, LlmError> {
         let route = self.config.embedding_route(model)?;
-        let mut attempts = Vec::new();
-        let asked = self.ask_one(&route, &mut attempts, || self.embed_once(&route, inputs)).await;
+        let mut tried = Tried::default();
+        let asked = self.ask_one(&route, &mut tried, || self.embed_once(&route, inputs)).await;
         match asked {
             Ok((vectors, tokens)) => {
-                let usage = tokens.map(|input_tokens| {
+                let counted = tokens.filter(|&tokens| tokens > 0);
+                let usage = counted.map(|input_tokens| {
                     let cost_microusd = route.price().map(|price| price.of(input_tokens, 0));
                     Usage { input_tokens, output_tokens: 0, cost_microusd }
                 });
                 let (provider, model) = (route.provider.name.to_string(), route.model);
-                Ok(Embeddings { vectors, provider, model, usage, attempts })
+                Ok(Embeddings { vectors, provider, model, usage, attempts: tried.attempts })
             }
-            Err(Failed { next: Next::Stop(error), .. }) => Err(error),
-            Err(_) => Err(LlmError::AllFailed(attempts)),
+            Err(Failed { next: Next::Stop(error), .. }) => Err(self.untold(tried, error)),
+            Err(_) => Err(tried.failed()),
         }
     }
 }

@@ -98,7 +98,8 @@ async fn aws_refuses_another_key_and_another_region() {
     let peer = judge();
     let secret = "Zx81Qq7Lm20Pp55RrEXAMPLEKEYZx81Qq7Lm20Pp";
     for router in [bedrock(&peer, (KEY.0, secret), "eu-central-1"), bedrock(&peer, KEY, "us-east-1")] {
-        let Err(LlmError::AllFailed(attempts)) = router.complete(says("anything")).await else {
+        let Err(LlmError::AllFailed(attempts) | LlmError::NotBegun(attempts)) = router.complete(says("anything")).await
+        else {
             panic!("it was accepted")
         };
         let failures = failures(&attempts);

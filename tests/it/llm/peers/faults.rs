@@ -114,7 +114,9 @@ async fn only_the_right_key_is_accepted_and_a_wrong_one_does_not_show() {
     for form in FORMS {
         let of = |key: &str| router(settings(vec![form.provider_with(&peer, Credentials::Key(Secret::new(key)))]));
         assert!(of(right).complete(says("say hello")).await.is_ok(), "{}", form.name);
-        let Err(LlmError::AllFailed(attempts)) = of(wrong).complete(says("say hello")).await else {
+        let Err(LlmError::AllFailed(attempts) | LlmError::NotBegun(attempts)) =
+            of(wrong).complete(says("say hello")).await
+        else {
             panic!("{}: a wrong key was accepted", form.name)
         };
         let failures = failures(&attempts);

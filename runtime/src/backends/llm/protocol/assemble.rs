@@ -6,6 +6,9 @@ use crate::host_api::llm::{FinishReason, Part, ToolCall};
 /// Tools that one answer may ask for. A provider numbers them, and a number is not a reason to make room.
 const TOOL_CALLS_MAX: usize = 128;
 
+/// What all tool calls of an answer may hold, in bytes: they are given to nobody before they are whole.
+const CALL_BYTES_MAX: usize = 4 << 20;
+
 /// The texts and tool calls of an answer that is being written, in order.
 #[derive(Default)]
 pub(in super::super) struct Assembly {
@@ -13,6 +16,8 @@ pub(in super::super) struct Assembly {
     /// Tool calls under way: the provider's number, and the call as far as it came.
     open: Vec<(u64, ToolCall)>,
     calls: usize,
+    /// What tool calls hold.
+    bytes: usize,
 }
 
 impl Assembly {
@@ -44,6 +49,10 @@ impl Assembly {
                 self.open.len() - 1
             }
         };
+        self.bytes = self.bytes.saturating_add(id.len() + name.len() + arguments.len());
+        if self.bytes > CALL_BYTES_MAX {
+            return Err(Malformed(format!("the tool calls of the answer have more than {CALL_BYTES_MAX} bytes")));
+        }
         if let Some((_, call)) = self.open.get_mut(at) {
             for (known, said) in [(&mut call.id, id), (&mut call.name, name)] {
                 if known.is_empty() {

@@ -209,7 +209,8 @@ impl Why {
             408 | 409 | 425 | 500..=599 => Why::Server,
             429 => Why::RateLimited,
             401..=403 => Why::Key,
-            404 => Why::NotFound,
+            404 | 405 | 410 | 415 => Why::NotFound,
+            413 => Why::ContextLength,
             _ => Why::Request,
         }
     }
