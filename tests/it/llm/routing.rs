@@ -306,3 +306,56 @@ async fn texts_become_vectors() {
     let seen = server.take();
     assert_eq!((seen[0].model.as_str(), seen[0].path.as_str()), ("vectors", "/one/embeddings"));
 }
+
+/// With nothing said about time: a provider has half of the execution's when others can be asked after it.
+#[tokio::test]
+async fn who_hangs_leaves_time_for_the_next() {
+    let server = Server::start();
+    let one = server.provider("one", ProviderKind::OpenAi, "");
+    let host =
+        host(LlmSettings { fallback: Some(vec![target("offline")]), ..settings(vec![one, Provider::offline()]) });
+    for action in [ask("never"), json!({ "do": "llm_stream", "prompt": "never" })] {
+        let execution = host.act_within(action, Budget::default().with(BudgetName::WallMs, 3_000)).await;
+        assert_eq!(execution.record.outcome, Outcome::Completed, "{:?}", execution.record.error);
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_reached_or_refuses_is_owed_nothing() {
+    let server = Server::start();
+    let mut gone = server.provider("gone", ProviderKind::OpenAi, "");
+    gone.url = "http://127.0.0.1:1/v1".parse().unwrap();
+    let host = host(LlmSettings {
+        fallback: Some(vec![target("one")]),
+        ..settings(vec![gone, server.provider("one", ProviderKind::OpenAi, "")])
+    });
+    for (prompt, attempts) in [("status 401 x", 4), ("status 429 x", 6)] {
+        let record = host.act(ask(prompt)).await.record;
+        assert_eq!((record.outcome, record.usage.get("llm_tokens")), (Outcome::GuestError, Some(0)), "{prompt}");
+        assert_eq!(record.usage.capability("llm").unwrap()["attempts"], attempts);
+    }
+    // A server that failed may have begun.
+    assert!(host.act(ask("status 500 x")).await.record.usage.get("llm_tokens") > Some(0));
+    // What everybody would refuse is told in a word, and counted all the same.
+    let record = host.act(ask("status 400 x")).await.record;
+    assert_eq!(record.usage.capability("llm").unwrap()["attempts"], 4);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_of_no_use_is_not_kept() {
+    let server = Server::start();
+    let host = host(LlmSettings {
+        cache: CacheMode::On { ttl_ms: 60_000 },
+        repairs_max: 0,
+        ..settings(vec![server.provider("one", ProviderKind::OpenAi, "")])
+    });
+    let schema = json!({ "type": "object" });
+    for _ in 0..2 {
+        host.act(json!({ "do": "llm_json", "prompt": "json 5", "schema": schema })).await;
+        // It is forgotten in the background.
+        let good = json!({ "do": "llm_json", "prompt": "json {}", "schema": schema });
+        output(&host.act(good).await);
+    }
+    let prompts: Vec<_> = server.take().into_iter().map(|seen| seen.prompt).collect();
+    assert_eq!(prompts, ["json 5", "json {}", "json 5"]);
+}

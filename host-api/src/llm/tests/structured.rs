@@ -84,7 +84,9 @@ async fn there_is_a_limit() {
     let (fixture, asked) = says(&["nonsense"]);
     let mut host = fixture.open().await;
     let error = complete(&mut host, ask_for_number()).await.unwrap_err();
-    assert!(matches!(error, guest::Error::SchemaMismatch(why) if why.contains("not JSON")));
+    assert!(
+        matches!(error, guest::Error::SchemaMismatch(why) if why.starts_with("test/test-1, asked 3 times: it is not JSON"))
+    );
     assert_eq!((asked.lock().unwrap().len(), host.used(LlmTokens)), (3, 45), "three answers, and all are paid for");
 }
 
@@ -94,6 +96,17 @@ async fn another_round_is_taken_from_the_budget_first() {
     let mut host = fixture.limit(LlmTokens, 60).open().await;
     assert_eq!(budget_of(&complete(&mut host, ask_for_number()).await.unwrap_err()), "llm_tokens");
     assert_eq!((asked.lock().unwrap().len(), host.used(LlmTokens)), (1, 15));
+}
+
+/// The first round takes all that there is, and gives back what it did not use.
+#[tokio::test]
+async fn what_a_round_did_not_use_is_there_for_the_next() {
+    let (fixture, asked) = says(&["nonsense", "{\"n\": 1}"]);
+    let mut host = fixture.limit(LlmTokens, 500).open().await;
+    complete(&mut host, ask_for_number()).await.unwrap();
+    assert_eq!((asked.lock().unwrap().len(), host.used(LlmTokens)), (2, 30));
+    let usage = host.finish(Outcome::Completed).await.usage;
+    assert_eq!((&usage["llm"]["input_tokens"], &usage["llm"]["models"][0]["output_tokens"]), (&json!(20), &json!(10)));
 }
 
 #[tokio::test]
