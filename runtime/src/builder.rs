@@ -167,13 +167,6 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The same, of a backend that others use too.
-    #[must_use]
-    pub fn llm_shared(mut self, backend: Arc<dyn LlmBackend>) -> Self {
-        self.llm = backend;
-        self
-    }
-
     /// Adds a capability of the embedder's own. It opens after the standard ones and finishes before them.
     #[must_use]
     pub fn capability(mut self, capability: impl Capability) -> Self {

@@ -1,10 +1,10 @@
 //! What a backend for language models implements, in plain types that mirror the guest's contract.
 
+mod check;
 mod size;
 mod skim;
 mod view;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -13,11 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Scope;
 
+pub(super) use check::check_model;
+
 /// Largest schema, of an answer or of a tool's arguments, in bytes.
 pub(super) const SCHEMA_BYTES_MAX: usize = 64 * 1024;
-
-/// Longest name of a model, in bytes. The longest real ones are addresses at AWS.
-const MODEL_BYTES_MAX: usize = 512;
 
 /// Makes the router of one execution.
 pub trait LlmBackend: Send + Sync + 'static {
@@ -26,6 +25,12 @@ pub trait LlmBackend: Send + Sync + 'static {
     /// # Errors
     /// The user's context names no provider that can be used, or it cannot be read now.
     fn open(&self, scope: &Arc<Scope>) -> Result<Arc<dyn Router>, LlmError>;
+}
+
+impl LlmBackend for Arc<dyn LlmBackend> {
+    fn open(&self, scope: &Arc<Scope>) -> Result<Arc<dyn Router>, LlmError> {
+        self.as_ref().open(scope)
+    }
 }
 
 /// The router of one execution: it picks the provider, asks it, and falls back to the next. Dropping
@@ -274,47 +279,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// Refuses what no provider can answer, so that every backend refuses the same.
-    ///
-    /// # Errors
-    /// [`LlmError::Invalid`], saying which field is wrong and why.
-    pub fn check(&self) -> Result<(), LlmError> {
-        let invalid = |what: &str| Err(LlmError::Invalid(what.to_owned()));
-        if self.messages.is_empty() {
-            return invalid("`messages` is empty; a request needs at least one");
-        }
-        check_model(self.model.as_deref())?;
-        if self.max_tokens == Some(0) {
-            return invalid("`max_tokens` is 0; leave it out for the usual limit");
-        }
-        if self.temperature.is_some_and(|degrees| !(0.0..=2.0).contains(&degrees)) {
-            return invalid("`temperature` must be between 0 and 2");
-        }
-        if self.stop.iter().any(String::is_empty) {
-            return invalid("`stop` holds an empty text");
-        }
-        let mut names = HashSet::new();
-        for tool in &self.tools {
-            if tool.name.is_empty() || !names.insert(&tool.name) {
-                return invalid("`tools` must have names, each its own");
-            }
-        }
-        // All sizes before any content: what is too large is not looked at.
-        let schemas = || self.tools.iter().map(|tool| &tool.parameters_schema);
-        for (what, schema) in schemas()
-            .map(|schema| ("parameters_schema", schema))
-            .chain(self.response_schema.iter().map(|schema| ("response_schema", schema)))
-        {
-            if schema.len() > SCHEMA_BYTES_MAX {
-                return invalid(&format!("`{what}` has {} bytes; {SCHEMA_BYTES_MAX} are allowed", schema.len()));
-            }
-        }
-        if schemas().any(|schema| !skim::is_json_object(schema)) {
-            return invalid("`parameters_schema` of a tool must be a JSON object");
-        }
-        Ok(())
-    }
-
     /// What the user said last; empty if nothing. A message without text, as one of tool results, is
     /// passed over.
     pub fn last_user_text(&self) -> String {
@@ -326,20 +290,6 @@ impl Request {
     pub fn system_text(&self) -> String {
         let said = self.messages.iter().filter(|message| message.role == Role::System).map(Message::joined);
         said.collect::<Vec<_>>().join("\n")
-    }
-}
-
-/// The name goes into addresses, errors and records.
-pub(super) fn check_model(model: Option<&str>) -> Result<(), LlmError> {
-    match model {
-        Some(model) if model.len() > MODEL_BYTES_MAX => {
-            let what = format!("`model` has {} bytes; {MODEL_BYTES_MAX} are allowed", model.len());
-            Err(LlmError::Invalid(what))
-        }
-        Some(model) if model.is_empty() || model.contains(char::is_control) => {
-            Err(LlmError::Invalid("`model` must be a name; leave it out for the usual one".to_owned()))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -126,7 +126,7 @@ impl Exec {
                 .compile_in(CompileIn::Child(CompilerCommand::this_program(COMPILE_WORKER)))
                 .events(TerminalEvents::start(self.quiet))
                 .trace(traces.clone())
-                .llm_shared(Arc::clone(&llm));
+                .llm(Arc::clone(&llm));
             let builder = match cache_dir {
                 Some(dir) => builder.cache_dir(dir),
                 None => builder,

@@ -8,9 +8,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use futures::StreamExt as _;
 use holm_runtime::backends::llm::{Addresses, Credentials, Provider, ProviderKind, Secret};
 use serde_json::{Value, json};
 
@@ -118,7 +117,7 @@ impl Drop for UnderWay {
 
 /// Prompts say how the server behaves: `echo …`, `slow …`, `never …`, `flaky …` (fails twice), `status 429 …`,
 /// `nonsense …`, `leak …` (an error that quotes the key), `stream-stops …`.
-async fn answer(State(kept): State<Arc<Kept>>, _: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(State(kept): State<Arc<Kept>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let _under_way = UnderWay::enter(&kept);
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
@@ -166,7 +165,7 @@ async fn answer(State(kept): State<Arc<Kept>>, _: Method, uri: Uri, headers: Hea
         events.truncate(2);
     }
     let events = events.into_iter().map(|event| Ok::<_, std::io::Error>(event + "\n\n"));
-    let body = Body::from_stream(futures::stream::iter(events).chain(futures::stream::empty()));
+    let body = Body::from_stream(futures::stream::iter(events));
     ([("content-type", "text/event-stream")], body).into_response()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use moka::ops::compute::Op;
+use moka::Expiry;
 
 use super::RouterConfig;
 use crate::host_api::Name;
@@ -31,12 +31,25 @@ pub(super) struct Cache(moka::future::Cache<[u8; 32], Kept>);
 #[derive(Clone)]
 struct Kept {
     response: Arc<Response>,
-    until: Instant,
+    ttl: Duration,
+}
+
+/// Each answer goes when its own time is over.
+struct Ttl;
+
+impl Expiry<[u8; 32], Kept> for Ttl {
+    fn expire_after_create(&self, _: &[u8; 32], kept: &Kept, _: Instant) -> Option<Duration> {
+        Some(kept.ttl)
+    }
+
+    fn expire_after_update(&self, _: &[u8; 32], kept: &Kept, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(kept.ttl)
+    }
 }
 
 impl Kept {
     fn new(response: Response, ttl: Duration) -> Self {
-        Kept { response: Arc::new(response), until: Instant::now() + ttl }
+        Kept { response: Arc::new(response), ttl }
     }
 
     /// All that it holds, the tries that failed included.
@@ -77,7 +90,8 @@ impl Caches {
     pub(super) fn of(&self, user: &Name) -> Cache {
         self.0.get_with_by_ref(user, || {
             let bytes = |_: &[u8; 32], kept: &Kept| u32::try_from(kept.bytes()).unwrap_or(u32::MAX);
-            Cache(moka::future::Cache::builder().max_capacity(USER_BYTES_MAX).weigher(bytes).build())
+            let cache = moka::future::Cache::builder().max_capacity(USER_BYTES_MAX).weigher(bytes);
+            Cache(cache.expire_after(Ttl).build())
         })
     }
 }
@@ -85,8 +99,7 @@ impl Caches {
 impl Cache {
     /// The answer that is kept.
     pub(super) async fn get(&self, key: Key) -> Option<Response> {
-        let kept = self.0.get(&key.0).await?;
-        (kept.until > Instant::now()).then(|| given_again(&kept.response))
+        self.0.get(&key.0).await.map(|kept| given_again(&kept.response))
     }
 
     /// The answer is of no use.
@@ -110,14 +123,6 @@ impl Cache {
         ttl: Duration,
         ask: impl Future<Output = Result<Response, LlmError>>,
     ) -> Result<Response, LlmError> {
-        let stale = self.0.get(&key.0).await.filter(|kept| kept.until <= Instant::now());
-        if stale.is_some() {
-            let gone = |kept: Option<moka::Entry<[u8; 32], Kept>>| match kept {
-                Some(kept) if kept.value().until <= Instant::now() => std::future::ready(Op::Remove),
-                _ => std::future::ready(Op::Nop),
-            };
-            self.0.entry(key.0).and_compute_with(gone).await;
-        }
         let asking = AtomicBool::new(false);
         let asked = async {
             asking.store(true, Ordering::Relaxed);
@@ -182,6 +187,19 @@ mod tests {
             let held: usize = cache.0.iter().map(|(_, kept)| kept.bytes() as usize).sum();
             assert!(held <= 2 * USER_BYTES_MAX as usize, "{held} bytes after {number}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_goes_after_its_own_time() {
+        let cache = Caches::default().of(&"alice".parse().unwrap());
+        cache.keep(key(1), &response(1, 1), Duration::from_millis(1)).await;
+        cache.keep(key(2), &response(1, 1), TTL).await;
+        while cache.get(key(1)).await.is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert!(cache.get(key(2)).await.is_some());
+        let given = cache.get_or_ask(key(1), TTL, async { Ok(response(1, 1)) }).await.unwrap();
+        assert!(!given.cached, "it was asked again");
     }
 
     #[tokio::test]

@@ -57,7 +57,7 @@ impl Default for LlmSettings {
             timeouts: Timeouts::default(),
             repairs_max: 2,
             limits: RouterLimits::default(),
-            prices: Arc::new(PriceTable::bundled()),
+            prices: PriceTable::bundled(),
         }
     }
 }

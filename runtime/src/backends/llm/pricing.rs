@@ -1,6 +1,7 @@
 //! What models cost and how much they read: a table that comes with the program, and that an operator can replace.
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 
@@ -52,9 +53,11 @@ struct Entry {
 
 impl PriceTable {
     /// The table that comes with the program.
-    pub fn bundled() -> Self {
+    pub fn bundled() -> Arc<Self> {
         // A test reads it; should it be wrong all the same, no price is known.
-        Self::from_toml(BUNDLED).unwrap_or_default()
+        static READ: LazyLock<Arc<PriceTable>> =
+            LazyLock::new(|| Arc::new(PriceTable::from_toml(BUNDLED).unwrap_or_default()));
+        Arc::clone(&READ)
     }
 
     /// Reads a table.

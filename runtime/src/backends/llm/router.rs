@@ -24,7 +24,6 @@ use crate::host_api::llm::{
 const PIECES_WAITING_MAX: usize = 32;
 
 /// The router of one execution. All that is its own is in here; what it shares with others carries no identity.
-#[derive(Clone)]
 pub(super) struct ExecutionRouter {
     pub(super) config: Arc<RouterConfig>,
     /// When the execution ends.

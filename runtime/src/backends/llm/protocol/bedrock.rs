@@ -305,13 +305,8 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// A media type without parameters, in small letters.
-fn essence(blob: &Blob) -> String {
-    blob.media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
 fn image_format(blob: &Blob) -> Result<&'static str, Unsupported> {
-    Ok(match essence(blob).as_str() {
+    Ok(match write::essence(&blob.media_type).as_str() {
         "image/png" => "png",
         "image/jpeg" | "image/jpg" => "jpeg",
         "image/gif" => "gif",
@@ -321,7 +316,7 @@ fn image_format(blob: &Blob) -> Result<&'static str, Unsupported> {
 }
 
 fn document_format(blob: &Blob) -> Result<&'static str, Unsupported> {
-    Ok(match essence(blob).as_str() {
+    Ok(match write::essence(&blob.media_type).as_str() {
         "application/pdf" => "pdf",
         "text/csv" => "csv",
         "application/msword" => "doc",

@@ -20,6 +20,11 @@ pub(super) fn segment(text: &str) -> String {
     segment
 }
 
+/// A media type without parameters, in small letters.
+pub(super) fn essence(media_type: &str) -> String {
+    media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 /// The body of a request.
 pub(super) fn body(of: &impl Serialize) -> Result<Vec<u8>, Unsupported> {
     serde_json::to_vec(of).map_err(|_| Unsupported("the request cannot be written as JSON".to_owned()))

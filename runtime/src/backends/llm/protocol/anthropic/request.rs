@@ -252,7 +252,7 @@ fn address(url: &str) -> Source<'_> {
 }
 
 fn paper(document: &Blob) -> Result<Source<'_>, Unsupported> {
-    let kind = document.media_type.split(';').next().unwrap_or_default().trim();
+    let kind = write::essence(&document.media_type);
     if kind == "application/pdf" {
         return Ok(Source::Base64 { media_type: "application/pdf", data: STANDARD.encode(&document.data).into() });
     }

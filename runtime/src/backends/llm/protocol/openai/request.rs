@@ -253,8 +253,8 @@ fn data_url(blob: &Blob) -> String {
 
 /// A document needs a name; its ending is how some servers know what it is.
 fn filename(media_type: &str) -> String {
-    let kind = media_type.split(';').next().unwrap_or_default().trim();
-    let ending = match kind {
+    let kind = write::essence(media_type);
+    let ending = match kind.as_str() {
         "text/plain" => "txt",
         "text/markdown" => "md",
         _ => kind.rsplit('/').next().unwrap_or_default(),
