@@ -122,6 +122,7 @@ fn refused(route: &Route, refusal: Refusal, status: Option<(u16, Option<Duration
         }
         Why::Key => Failed::not_begun(why("the key is not accepted"), Next::Another),
         Why::NotFound => Failed::not_begun(why("there is no such model or address"), Next::Another),
+        Why::Unsupported => Failed::not_begun(why("it does not do what is asked"), Next::Another),
         Why::Content => stop("the content is not allowed"),
         Why::Request => stop("the request is not accepted"),
     }

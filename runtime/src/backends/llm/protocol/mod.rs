@@ -196,6 +196,8 @@ pub(super) enum Why {
     Key,
     /// There is no such model, or no such address.
     NotFound,
+    /// The request has something that this server does not do; another may.
+    Unsupported,
     /// The content is not allowed by the provider.
     Content,
     /// The request is wrong: another provider would refuse it alike.

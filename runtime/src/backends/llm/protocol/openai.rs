@@ -116,6 +116,8 @@ fn refusal(status: u16, said: Said) -> Refusal {
         ("invalid_api_key", _) => Why::Key,
         // "Too many tokens" is said of too many a minute, too.
         _ if !matches!(status, 401 | 403 | 429) && said.is_too_long() => Why::ContextLength,
+        // Many servers that speak the protocol have no structured answers.
+        _ if status == 400 && said.message.contains("response_format") => Why::Unsupported,
         _ => said::of_gateway(status, &said.message).unwrap_or_else(|| Why::of_status(status)),
     };
     Refusal { why, message: said.message }

@@ -124,6 +124,9 @@ struct JsonSchema<'a> {
     schema: &'a RawValue,
 }
 
+/// What the names of OpenAI's models begin with that think before they answer.
+const THINKING: [&str; 4] = ["o1", "o3", "o4", "gpt-5"];
+
 /// The body of a request.
 pub(super) fn body(ask: &Ask<'_>, flavour: &Flavour) -> Result<Vec<u8>, Unsupported> {
     let request = ask.request;
@@ -136,12 +139,15 @@ pub(super) fn body(ask: &Ask<'_>, flavour: &Flavour) -> Result<Vec<u8>, Unsuppor
         Flavour::Compatible => (None, request.max_tokens),
         Flavour::OpenAi | Flavour::Azure { .. } => (request.max_tokens, None),
     };
+    // These refuse any temperature, and a temperature is a wish.
+    let is_openais = !matches!(flavour, Flavour::Compatible);
+    let thinks = is_openais && THINKING.iter().any(|beginning| ask.model.starts_with(beginning));
     let body = Body {
         model: ask.model,
         messages,
         max_completion_tokens,
         max_tokens,
-        temperature: request.temperature,
+        temperature: request.temperature.filter(|_| !thinks),
         stop: &request.stop,
         tools: tools(request)?,
         response_format: response_format(request)?,

@@ -70,6 +70,18 @@ fn azure(deployment: Option<&str>) -> Flavour {
 }
 
 #[test]
+fn models_that_think_are_sent_no_temperature() {
+    let request =
+        Request { messages: vec![Message::text(Role::User, "Hi")], temperature: Some(0.2), ..Request::default() };
+    let sent = |flavour: Flavour, model: &str| {
+        let body = OpenAi::new(flavour).encode(&Ask { request: &request, model, stream: false }).unwrap().body;
+        serde_json::from_slice::<Value>(&body).unwrap().get("temperature").is_some()
+    };
+    assert!(sent(Flavour::OpenAi, "gpt-4o") && sent(Flavour::Compatible, "o3"));
+    assert!(!sent(Flavour::OpenAi, "o3-mini") && !sent(azure(None), "gpt-5"));
+}
+
+#[test]
 fn a_request_with_everything() {
     let (outgoing, body) = encode(Flavour::OpenAi, &everything(), true).unwrap();
     assert_eq!((outgoing.path.as_str(), outgoing.framing), ("/chat/completions", Framing::ServerSentEvents));
@@ -411,6 +423,7 @@ fn refusals() {
         (404, r#"{"error":"model 'x' not found"}"#, Why::NotFound),
         (401, r#"{"error":{"message":"Incorrect API key provided","code":"invalid_api_key"}}"#, Why::Key),
         (400, r#"{"error":{"message":"x","type":"invalid_request_error"}}"#, Why::Request),
+        (400, r#"{"error":{"message":"This response_format type is unavailable now"}}"#, Why::Unsupported),
         (400, r#"{"error":{"message":"No connected db.","type":"no_db_connection","code":"400"}}"#, Why::Key),
         (
             400,
