@@ -339,6 +339,11 @@ async fn who_is_not_reached_or_refuses_is_owed_nothing() {
     // What everybody would refuse is told in a word, and counted all the same.
     let record = host.act(ask("status 400 x")).await.record;
     assert_eq!(record.usage.capability("llm").unwrap()["attempts"], 4);
+    let error = record.error.unwrap();
+    assert!(
+        error.contains("not accepted (400)") && error.contains("before that gone/gone-model: the connection"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -185,8 +185,20 @@ impl ExecutionRouter {
         Err(tried.failed())
     }
 
-    fn untold(&self, tried: Tried, error: LlmError) -> LlmError {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner).extend(tried.attempts);
+    /// A refusal is one text: who was tried before it is told there, and counted for the record.
+    fn untold(&self, Tried { attempts, .. }: Tried, error: LlmError) -> LlmError {
+        let error = match (error, attempts.split_last()) {
+            (LlmError::Refused(why), Some((_, before))) if !before.is_empty() => {
+                let failure = |attempt: &Attempt| {
+                    let failure = attempt.failure.as_deref().unwrap_or_default();
+                    format!("{}/{}: {failure}", attempt.provider, attempt.model)
+                };
+                let before: Vec<String> = before.iter().map(failure).collect();
+                LlmError::Refused(format!("{why}; before that {}", before.join("; ")))
+            }
+            (error, _) => error,
+        };
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).extend(attempts);
         error
     }
 
