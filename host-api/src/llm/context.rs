@@ -105,7 +105,10 @@ impl LlmContext {
                 call.moves(embeddings.vectors.iter().map(held).sum());
                 reservation.embedded(embeddings);
             }
-            Err(failure) => reservation.failed(failure),
+            Err(failure) => {
+                reservation.tried(&self.router.take_attempts_untold());
+                reservation.failed(failure);
+            }
         }
         bill_router(&call, &self.router);
         call.end_with(&result, Embeddings::trace_view);

@@ -137,15 +137,10 @@ impl Reservation {
     /// The request was answered.
     pub(super) fn answered(mut self, response: &Response) {
         self.tried(&response.attempts);
-        let mut tally = self.spending.lock();
         if !self.in_rounds {
-            tally.wrote(&response.provider, &response.model, response.usage);
+            self.round_used(response);
         }
-        tally.answered(&response.provider, &response.model, response.cached);
-        drop(tally);
-        if !self.in_rounds {
-            self.keep(response.usage);
-        }
+        self.spending.lock().answered(&response.provider, &response.model, response.cached);
     }
 
     /// The texts were embedded.

@@ -126,7 +126,8 @@ impl LlmOptions {
         Ok(Some(settings))
     }
 
-    fn apply(&self, settings: &mut LlmSettings) -> anyhow::Result<()> {
+    /// Who is asked first.
+    fn set_primary(&self, settings: &mut LlmSettings) -> anyhow::Result<()> {
         if self.provider.is_some() {
             settings.tiers.clear();
         }
@@ -144,7 +145,7 @@ impl LlmOptions {
                 && (is_well_known(provider) || settings.providers.iter().any(|known| known.name.as_str() == provider))
             {
                 settings.primary = Primary::Target(model.parse().context("--model")?);
-                return self.apply_rest(settings);
+                return Ok(());
             }
             let provider = match &settings.primary {
                 Primary::Target(target) if target.model.is_some() && self.provider.is_some() => {
@@ -159,10 +160,11 @@ impl LlmOptions {
             let provider = provider.ok_or_else(advice)?;
             settings.primary = Primary::Target(Target { provider, model: Some(model.clone()) });
         }
-        self.apply_rest(settings)
+        Ok(())
     }
 
-    fn apply_rest(&self, settings: &mut LlmSettings) -> anyhow::Result<()> {
+    fn apply(&self, settings: &mut LlmSettings) -> anyhow::Result<()> {
+        self.set_primary(settings)?;
         if !self.fallback.is_empty() {
             let targets = self.fallback.iter().map(|text| text.parse::<Target>());
             settings.fallback = Some(targets.collect::<Result<_, _>>().context("--fallback")?);

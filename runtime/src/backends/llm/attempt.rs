@@ -40,7 +40,8 @@ impl ExecutionRouter {
             return self.ask_offline(route, request, out).await;
         };
         let ask = Ask { request, model: &route.model, stream: out.is_some() };
-        let call = Call { provider: &route.provider, outgoing: protocol.encode(&ask)?, timeouts };
+        let outgoing = aside(request.bytes(), || protocol.encode(&ask))?;
+        let call = Call { provider: &route.provider, outgoing, timeouts };
         let answer = match out {
             None => {
                 let body = self.shared.wire.whole(call).await;

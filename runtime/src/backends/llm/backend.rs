@@ -1,7 +1,7 @@
 //! Makes the router of each execution.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
 
@@ -114,7 +114,7 @@ impl LlmBackend for Providers {
             deadline: scope.deadline,
             offline: self.offline.open(scope)?,
             shared: Arc::clone(&self.shared),
-            untold: Arc::default(),
+            untold: Mutex::default(),
         }))
     }
 }

@@ -280,13 +280,12 @@ impl RouterConfig {
         }
         let primary = self.primary_provider()?;
         let lists = |provider: &&Provider| provider.models.iter().any(|pattern| pattern.matches(model));
-        let first = std::iter::once(primary.as_ref()).chain(&self.settings.providers);
-        let provider = match first.clone().find(lists) {
+        let listing = std::iter::once(primary.as_ref()).chain(&self.settings.providers).find(lists);
+        let provider = match listing.and_then(|provider| self.providers.get(&provider.name)) {
             Some(provider) => provider,
             None if primary.models.is_empty() => primary,
             None => return Err(InvalidSettings(format!("no provider has the model {model:?}"))),
         };
-        let provider = self.find(provider.name.as_str()).unwrap_or(primary);
         self.checked(Arc::clone(provider), model.to_owned())
     }
 

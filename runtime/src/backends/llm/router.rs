@@ -34,7 +34,7 @@ pub(super) struct ExecutionRouter {
     pub(super) offline: Arc<dyn Router>,
     pub(super) shared: Arc<Shared>,
     /// Tries of requests whose failure does not tell of them.
-    pub(super) untold: Arc<Mutex<Vec<Attempt>>>,
+    pub(super) untold: Mutex<Vec<Attempt>>,
 }
 
 impl Router for ExecutionRouter {
